@@ -1,0 +1,152 @@
+"""The role table: what each process of the app image is and how it is run.
+
+Data only, standard library only: the app reads it to know what to start, the infrastructure reads it to know
+what to deploy. Ports, probes, resources and scaling hints live here and nowhere else.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How a role is run."""
+
+    SERVICE = "service"
+    """Any number of equal replicas behind a Service."""
+    SINGLETON = "singleton"
+    """At most one replica at a time; the old one ends before the new one starts."""
+    TASK = "task"
+    """Runs to completion: migrations, topic creation."""
+
+
+class Need(StrEnum):
+    """A backing service that a role cannot work without."""
+
+    DATABASE = "database"
+    CACHE = "cache"
+    BUS = "bus"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Requests and limits of one replica, in Kubernetes quantities."""
+
+    cpu_request: str
+    cpu_limit: str
+    memory_request: str
+    memory_limit: str
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Bounds and targets of a horizontal autoscaler (seed 000 section 5, seed 004)."""
+
+    minimum: int
+    maximum: int
+    cpu_percent: int = 70
+    """Average utilisation of the CPU request."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role of the app image."""
+
+    name: str
+    """Kubernetes name, Service name and argument of `python -m app run`."""
+    summary: str
+    kind: Kind
+    entry: str
+    """`module:function` that the process runs."""
+    resources: Resources
+    port: int | None = None
+    """HTTP port of the role's endpoints, probes and metrics; None for tasks."""
+    needs: frozenset[Need] = frozenset()
+    calls: frozenset[str] = frozenset()
+    """Roles that this one sends requests to; the allowed network flows follow from it."""
+    routes: tuple[str, ...] = ()
+    """Path prefixes of the public address that lead to this role, longest match first."""
+    scaling: Scaling | None = None
+    drain_seconds: int = 10
+    """Time after SIGTERM in which open requests and connections are finished."""
+    secrets: frozenset[str] = field(default_factory=frozenset)
+    """Keys of the app's secret that are mounted as files."""
+
+
+_SMALL = Resources(cpu_request="50m", cpu_limit="500m", memory_request="128Mi", memory_limit="256Mi")
+
+ROLES: dict[str, Role] = {
+    role.name: role
+    for role in (
+        Role(
+            name="gateway",
+            summary="Public entry: routes to the other roles by path",
+            kind=Kind.SERVICE,
+            entry="app.gateway.endpoints:serve",
+            port=8081,
+            resources=_SMALL,
+            calls=frozenset({"market-data", "price-service", "frontend"}),
+            scaling=Scaling(minimum=3, maximum=10),
+        ),
+        Role(
+            name="market-data",
+            summary="Instruments, tickers and OHLCV candles",
+            kind=Kind.SERVICE,
+            entry="app.market_data.endpoints:serve",
+            port=8085,
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            routes=("/api/market",),
+            secrets=frozenset({"app_database_password", "app_cache_password"}),
+        ),
+        Role(
+            name="price-collector",
+            summary="The one source of price updates",
+            kind=Kind.SINGLETON,
+            entry="app.price_collector.service:serve",
+            port=8084,
+            resources=_SMALL,
+            needs=frozenset({Need.BUS, Need.CACHE}),
+            secrets=frozenset({"app_cache_password"}),
+        ),
+        Role(
+            name="price-service",
+            summary="WebSocket fan-out of prices",
+            kind=Kind.SERVICE,
+            entry="app.price_service.service:serve",
+            port=8083,
+            resources=_SMALL,
+            needs=frozenset({Need.BUS, Need.CACHE}),
+            routes=("/ws",),
+            scaling=Scaling(minimum=2, maximum=20),
+            drain_seconds=20,
+            secrets=frozenset({"app_cache_password"}),
+        ),
+        Role(
+            name="frontend",
+            summary="The web pages",
+            kind=Kind.SERVICE,
+            entry="app.frontend.endpoints:serve",
+            port=3000,
+            resources=_SMALL,
+            routes=("/",),
+        ),
+        Role(
+            name="migrate",
+            summary="Brings the database schema to the newest revision",
+            kind=Kind.TASK,
+            entry="app.kit.migrate:run",
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE}),
+            secrets=frozenset({"app_database_password"}),
+        ),
+        Role(
+            name="topics",
+            summary="Creates the broker's topics from the event registry",
+            kind=Kind.TASK,
+            entry="app.kit.topics:run",
+            resources=_SMALL,
+            needs=frozenset({Need.BUS}),
+        ),
+    )
+}
+"""Every role by name."""
