@@ -1,0 +1,153 @@
+"""Read a stack's configuration and refuse it whole, with every reason, before anything is registered."""
+
+import difflib
+import json
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Literal, get_args, get_origin
+
+import pulumi
+from pulumi.runtime import config as runtime_config
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from infra.errors import TradestackError
+from infra.settings.checks import RULES, Problem
+from infra.settings.model import StackSettings
+from infra.settings.quantities import Quantity
+
+
+class SettingsError(TradestackError):
+    """A stack file that cannot be used; `problems` holds every reason."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        count = "1 setting is" if len(problems) == 1 else f"{len(problems)} settings are"
+        lines = [f"{file}: {count} refused, nothing was changed", *(f"  {problem}" for problem in problems)]
+        super().__init__("\n".join(lines))
+        self.problems = problems
+
+
+def load() -> StackSettings:
+    """Settings of the current stack, from the engine's configuration.
+
+    Raises:
+        SettingsError: anything in it is not allowed; all reasons at once.
+    """
+    project = pulumi.get_project()
+    given = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
+    mine = {key.split(":", 1)[1]: value for key, value in given.items() if key.startswith(f"{project}:")}
+    return parse(mine, file=f"Pulumi.{pulumi.get_stack()}.yaml")
+
+
+def parse(given: Mapping[str, object], *, file: str) -> StackSettings:
+    """Settings from the keys below the project's namespace.
+
+    The engine hands objects and lists over as JSON text and everything else as plain text.
+
+    Raises:
+        SettingsError: anything is not allowed; all reasons at once, with `file` named.
+    """
+    values = {key: _decode(value) for key, value in given.items()}
+    problems: list[Problem] = []
+    try:
+        settings = StackSettings.model_validate(values)
+    except ValidationError as error:
+        problems = [_problem(item) for item in error.errors(include_url=False)]
+        wrong = {str(item["loc"][0]) for item in error.errors(include_url=False)}
+        rest = {key: value for key, value in values.items() if key not in wrong} | {"platform": "local"}
+        settings = StackSettings.model_validate(rest)
+        for keys, rule in RULES:
+            if not keys & wrong:
+                problems.extend(rule(settings))
+    else:
+        problems = [problem for _, rule in RULES for problem in rule(settings)]
+    if problems:
+        raise SettingsError(file, problems)
+    return settings
+
+
+def _decode(value: object) -> object:
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    key = ".".join(str(part) for part in path)
+    context = error.get("ctx", {})
+    if path != error["loc"]:
+        return Problem(key, "unknown name", context["allowed"])
+    match error["type"]:
+        case "not_allowed":
+            return Problem(key, _shown(error["input"]), context["allowed"])
+        case "literal_error":
+            return Problem(
+                key, _shown(error["input"]), context["expected"].replace("'", "").replace(" or ", ", ")
+            )
+        case "missing":
+            return Problem(key, "missing", _kind(path))
+        case "extra_forbidden":
+            return Problem(key, "unknown key", _known(path))
+        case _:
+            return Problem(key, _shown(error["input"]), _kind(path))
+
+
+def _shown(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _at(path: tuple[int | str, ...]) -> object:
+    """The type that is declared at `path`, or None where nothing is."""
+    found: object = StackSettings
+    for part in path:
+        if isinstance(found, type) and issubclass(found, BaseModel):
+            found = {field.alias: field.annotation for field in found.model_fields.values()}.get(str(part))
+        else:
+            # The value type of a mapping, the item type of a list.
+            found = next(reversed([kind for kind in get_args(found) if kind is not Ellipsis]), None)
+        found = _unwrapped(found)
+    return found
+
+
+def _unwrapped(annotation: object) -> object:
+    """`annotation` without Annotated and without None."""
+    if get_origin(annotation) is Annotated:
+        return _unwrapped(get_args(annotation)[0])
+    if isinstance(annotation, UnionType):
+        return _unwrapped(next(kind for kind in get_args(annotation) if kind is not NoneType))
+    return annotation
+
+
+def _section(path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The model that describes the object at `path`, if it is one."""
+    found = _at(path)
+    return found if isinstance(found, type) and issubclass(found, BaseModel) else None
+
+
+def _keys(section: type[BaseModel]) -> list[str]:
+    return [str(field.alias) for field in section.model_fields.values()]
+
+
+def _known(path: tuple[int | str, ...]) -> str:
+    section = _section(path[:-1])
+    keys = _keys(section) if section else []
+    near = difflib.get_close_matches(str(path[-1]).lower(), [key.lower() for key in keys], n=1)
+    guess = next((f"; did you mean '{key}'?" for key in keys if [key.lower()] == near), "")
+    return ", ".join(keys) + guess
+
+
+def _kind(path: tuple[int | str, ...]) -> str:
+    """What belongs at `path`, in words."""
+    section, found = _section(path), _at(path)
+    if section is not None:
+        return "an object with the keys " + ", ".join(_keys(section))
+    if isinstance(found, type) and issubclass(found, Quantity):
+        return found.allowed
+    if get_origin(found) is Literal:
+        return ", ".join(get_args(found))
+    names: dict[object, str] = {int: "a whole number", tuple: "a list", dict: "an object"}
+    return names.get(get_origin(found) or found, "a text")

@@ -1,0 +1,196 @@
+"""What a stack file may say: one frozen model, every key typed, nothing else accepted."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from app.roles import ROLES
+from infra.settings.quantities import Cidr, Cpu, Duration, Memory, NodePort, refuse, whole
+
+NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
+"""Namespaces of a stack: the app, its data services, what watches them."""
+
+_VARIABLE = re.compile(r"APP_[A-Z0-9_]+")
+_SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
+
+
+class Section(BaseModel):
+    """An object in a stack file; keys are written in camelCase."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=False)
+
+
+def one_of(names: tuple[str, ...]) -> AfterValidator:
+    """Validator of a text that must be one of `names`."""
+
+    def check(value: str) -> str:
+        if value not in names:
+            raise refuse(", ".join(names))
+        return value
+
+    return AfterValidator(check)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise refuse("a text that is not empty")
+    return value
+
+
+def _dns_label(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
+        raise refuse("a Kubernetes name: lower-case letters, digits, '-' and '.'")
+    return value
+
+
+def _variable(value: str) -> str:
+    if not _VARIABLE.fullmatch(value):
+        raise refuse("a variable of the app, such as APP_LOG_LEVEL")
+    if any(word in value for word in _SECRET_WORDS):
+        raise refuse("a variable that is not a secret; secrets reach the app as files")
+    return value
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | float):
+        raise refuse("a text or a number")
+    return str(value)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+KubernetesName = Annotated[str, BeforeValidator(_text), AfterValidator(_dns_label)]
+RoleName = Annotated[str, one_of(tuple(ROLES))]
+NamespaceName = Annotated[str, one_of(NAMESPACES)]
+
+
+class ResourceSettings(Section):
+    """Requests and limits of one replica; what is left out keeps its default."""
+
+    cpu_request: Cpu | None = None
+    cpu_limit: Cpu | None = None
+    memory_request: Memory | None = None
+    memory_limit: Memory | None = None
+
+
+class ScalingSettings(Section):
+    """Bounds and pace of an autoscaler."""
+
+    minimum: Annotated[int, whole(1, 100)]
+    maximum: Annotated[int, whole(1, 100)]
+    cpu_percent: Annotated[int, whole(10, 95)] = 70
+    """Average utilisation of the CPU request that is aimed at."""
+    up_window: Duration = Duration(60)
+    """How long a higher load must last before replicas are added."""
+    down_window: Duration = Duration(300)
+    """How long a lower load must last before replicas are taken away."""
+
+
+class ServiceSettings(Section):
+    """How one role differs from the role table in this stack."""
+
+    replicas: Annotated[int, whole(1, 100)] | None = None
+    """A fixed number of replicas; switches the autoscaler off."""
+    scaling: ScalingSettings | None = None
+    resources: ResourceSettings = ResourceSettings()
+    environment: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, BeforeValidator(_value)]] = (
+        Field(default_factory=dict)
+    )
+
+
+class PostgresSettings(Section):
+    """The PostgreSQL server inside the cluster."""
+
+    storage: Memory = Memory.parse("50Gi")
+    resources: ResourceSettings = ResourceSettings()
+
+
+class RedisSettings(Section):
+    """The Redis server inside the cluster."""
+
+    storage: Memory = Memory.parse("10Gi")
+    max_memory: Memory = Memory.parse("128Mi")
+    """Data that Redis holds before it refuses writes."""
+    resources: ResourceSettings = ResourceSettings()
+
+
+class KafkaSettings(Section):
+    """The Kafka node inside the cluster."""
+
+    storage: Memory = Memory.parse("10Gi")
+    heap: Memory = Memory.parse("384Mi")
+    """Java heap, both initial and maximal."""
+    resources: ResourceSettings = ResourceSettings()
+
+
+class FeedSettings(Section):
+    """The simulated market of the price collector."""
+
+    seed: Annotated[int, whole(0, 2**31 - 1)] = 1
+    ticks_per_second: Annotated[int, whole(1, 50)] = 2
+    """Average price changes of one instrument in a second."""
+
+
+class QuotaSettings(Section):
+    """What all pods of a namespace may use together."""
+
+    cpu_request: Cpu
+    cpu_limit: Cpu
+    memory_request: Memory
+    memory_limit: Memory
+    storage: Memory
+    pods: Annotated[int, whole(1, 1000)]
+
+
+class LimitRangeSettings(Section):
+    """Defaults and upper bounds of one container."""
+
+    cpu_request: Cpu = Cpu.parse("50m")
+    cpu_limit: Cpu = Cpu.parse("500m")
+    memory_request: Memory = Memory.parse("64Mi")
+    memory_limit: Memory = Memory.parse("256Mi")
+    max_cpu: Cpu = Cpu.parse("2")
+    max_memory: Memory = Memory.parse("2Gi")
+
+
+def _default_quotas() -> dict[str, QuotaSettings]:
+    sizes: dict[str, tuple[str, str, str, str, str, int]] = {
+        "trading-system": ("4", "20", "6Gi", "12Gi", "1Gi", 60),
+        "trading-data": ("2", "6", "4Gi", "6Gi", "100Gi", 10),
+        "trading-monitoring": ("1", "4", "2Gi", "4Gi", "50Gi", 20),
+    }
+    keys = ("cpuRequest", "cpuLimit", "memoryRequest", "memoryLimit", "storage", "pods")
+    return {
+        name: QuotaSettings.model_validate(dict(zip(keys, size, strict=True))) for name, size in sizes.items()
+    }
+
+
+class StackSettings(Section):
+    """Everything that `Pulumi.<stack>.yaml` can say under `tradestack:`."""
+
+    platform: Literal["local"]
+    """Which program the stack gets."""
+    kubeconfig: Text | None = None
+    """Path of the cluster's kubeconfig; without it the variable KUBECONFIG, then the embedded cluster's."""
+    address: KubernetesName | None = None
+    """Host name or address on which node ports answer; without it, the API server's."""
+    node_port: NodePort = 30080
+    """Port of the public entry on every node."""
+    allowed_clients: tuple[Cidr, ...] = ("0.0.0.0/0",)
+    """Networks that may reach the public entry."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    storage_class: KubernetesName = "local-path"
+    """StorageClass of the data services' volumes."""
+    feed: FeedSettings = FeedSettings()
+    services: dict[RoleName, ServiceSettings] = Field(default_factory=dict)
+    postgres: PostgresSettings = PostgresSettings()
+    redis: RedisSettings = RedisSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    quotas: Annotated[
+        dict[NamespaceName, QuotaSettings], AfterValidator(lambda given: _default_quotas() | given)
+    ] = Field(default_factory=_default_quotas)
+    """Quota of each namespace; those that the stack file leaves out keep their default."""
+    limit_range: LimitRangeSettings = LimitRangeSettings()

@@ -1,0 +1,126 @@
+"""Typed quantities of stack settings, written in the canonical form that the Kubernetes API server stores.
+
+Another spelling of the same amount (`1000m` for `1`) would show as drift on every refresh.
+"""
+
+import ipaddress
+import re
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+
+def refuse(allowed: str) -> PydanticCustomError:
+    """The error for a value that is not `allowed`, in words that follow "allowed: "."""
+    return PydanticCustomError("not_allowed", "{allowed}", {"allowed": allowed})
+
+
+class Quantity(int):
+    """An amount with a unit, counted in the smallest one."""
+
+    allowed: ClassVar[str]
+    """What may be written, for error messages."""
+
+    @classmethod
+    def amount(cls, text: str) -> int | None:
+        """`text` in the smallest unit, or None if it is not such a quantity."""
+        raise NotImplementedError
+
+    @classmethod
+    def parse(cls, value: object) -> Self:
+        """Read a quantity from a stack file's value.
+
+        Raises:
+            PydanticCustomError: not a quantity of this kind, or not above zero.
+        """
+        if isinstance(value, cls):
+            return value
+        amount = None if isinstance(value, bool) or value is None else cls.amount(str(value).strip())
+        if amount is None or amount <= 0:
+            raise refuse(cls.allowed)
+        return cls(amount)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls.parse)
+
+
+class Cpu(Quantity):
+    """Processor time in thousandths of a core."""
+
+    allowed = "a CPU amount such as 250m, 0.5 or 2"
+
+    @classmethod
+    def amount(cls, text: str) -> int | None:
+        """See `Quantity.amount`."""
+        match = re.fullmatch(r"(\d+)m|(\d+(?:\.\d{1,3})?)", text)
+        if match is None:
+            return None
+        return int(match[1]) if match[1] else int(Decimal(match[2]) * 1000)
+
+    def __str__(self) -> str:
+        return str(self // 1000) if self % 1000 == 0 else f"{int(self)}m"
+
+
+class Memory(Quantity):
+    """Memory or storage in bytes."""
+
+    allowed = "a size with a binary unit (Ki, Mi, Gi, Ti) such as 512Mi or 2Gi"
+    _units: ClassVar[dict[str, int]] = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
+
+    @classmethod
+    def amount(cls, text: str) -> int | None:
+        """See `Quantity.amount`."""
+        match = re.fullmatch(r"(\d+)(Ki|Mi|Gi|Ti)", text)
+        return None if match is None else int(match[1]) * cls._units[match[2]]
+
+    def __str__(self) -> str:
+        for unit, size in self._units.items():
+            if self % size == 0:
+                return f"{self // size}{unit}"
+        return str(int(self))
+
+
+class Duration(Quantity):
+    """A time in seconds."""
+
+    allowed = "a time with a unit (s, m, h) such as 30s or 5m"
+    _units: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600}
+
+    @classmethod
+    def amount(cls, text: str) -> int | None:
+        """See `Quantity.amount`."""
+        match = re.fullmatch(r"(\d+)([smh])", text)
+        return None if match is None else int(match[1]) * cls._units[match[2]]
+
+    def __str__(self) -> str:
+        return f"{int(self)}s"
+
+
+def whole(low: int, high: int, what: str = "a whole number") -> BeforeValidator:
+    """Validator of a whole number from `low` to `high`, both included."""
+
+    def check(value: object) -> int:
+        text = str(value)
+        if isinstance(value, bool) or not re.fullmatch(r"-?\d+", text) or not low <= int(text) <= high:
+            raise refuse(f"{what} from {low} to {high}")
+        return int(text)
+
+    return BeforeValidator(check)
+
+
+def _cidr(value: object) -> str:
+    try:
+        return str(ipaddress.ip_network(str(value)))
+    except ValueError:
+        allowed = "a network in CIDR form without host bits, such as 10.0.0.0/16 or 0.0.0.0/0"
+        raise refuse(allowed) from None
+
+
+Cidr = Annotated[str, BeforeValidator(_cidr)]
+"""A network address with its prefix length."""
+
+NodePort = Annotated[int, whole(30000, 32767, "a port")]
+"""A port that Kubernetes opens on every node."""

@@ -1,0 +1,149 @@
+"""What stacks share: the trading workloads of the role table in a Kubernetes cluster."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pulumi import Resource, ResourceOptions
+
+from app.roles import Kind, Need, Role
+from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
+from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
+from components.kubernetes.network_policy import NetworkPolicy
+from components.kubernetes.service import Service, ServiceArgs
+from components.kubernetes.tasks import Task, TaskArgs
+from infra.settings import NAMESPACES, StackSettings
+from infra.settings.model import ScalingSettings
+from infra.settings.workloads import Workload, workloads
+from stacks.flows import SYSTEM, role_policies
+
+ENTRY = "gateway"
+"""The role behind the public address."""
+
+APP_SECRET = "app-secrets"  # noqa: S105 - the name of a Secret
+"""Secret with the app's passwords; its keys are the app's own names for them."""
+
+_URL_VARIABLES = {Need.DATABASE: "APP_DATABASE_URL", Need.CACHE: "APP_CACHE_URL", Need.BUS: "APP_BUS_URL"}
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What the trading workloads stand on, in one stack."""
+
+    image: str
+    """Image of the app."""
+    revision: str
+    """Content hash of the image."""
+    urls: Mapping[Need, str]
+    """Where each need is met, without passwords."""
+    addresses: Mapping[Need, str]
+    """`host:port` of each, to be waited for."""
+    ready: Sequence[Resource]
+    """What has to be there before the first workload starts."""
+
+
+def make_namespaces(settings: StackSettings, opts: ResourceOptions) -> list[Namespace]:
+    """Every namespace of the stack with its guard rails."""
+    limits = settings.limit_range
+    bounds = ContainerLimits(
+        cpu_request=str(limits.cpu_request),
+        cpu_limit=str(limits.cpu_limit),
+        memory_request=str(limits.memory_request),
+        memory_limit=str(limits.memory_limit),
+        max_cpu=str(limits.max_cpu),
+        max_memory=str(limits.max_memory),
+    )
+    made = []
+    for name in NAMESPACES:
+        given = settings.quotas[name]
+        quota = Quota(
+            cpu_request=str(given.cpu_request),
+            cpu_limit=str(given.cpu_limit),
+            memory_request=str(given.memory_request),
+            memory_limit=str(given.memory_limit),
+            storage=str(given.storage),
+            pods=given.pods,
+        )
+        made.append(Namespace(name, NamespaceArgs(quota=quota, limits=bounds), opts))
+    return made
+
+
+def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOptions) -> dict[str, Service]:
+    """Tasks first, then every service and singleton with its autoscaler and network policy."""
+    sized = workloads(settings)
+    policies = {
+        name: NetworkPolicy(name, args, _after(opts, platform.ready))
+        for name, args in role_policies(ENTRY, settings.allowed_clients).items()
+    }
+    tasks = [
+        Task(name, _task(settings, platform, item), _after(opts, [*platform.ready, policies[name]]))
+        for name, item in sized.items()
+        if item.role.kind is Kind.TASK
+    ]
+    services: dict[str, Service] = {}
+    for name, item in sized.items():
+        if item.role.kind is Kind.TASK:
+            continue
+        after = _after(opts, [*platform.ready, policies[name], *tasks])
+        services[name] = Service(name, _service(settings, platform, item), after)
+        if item.scaling is not None:
+            args = _autoscaler(item.role, item.scaling)
+            Autoscaler(name, args, _after(opts, [services[name]]))
+    return services
+
+
+def _after(opts: ResourceOptions, resources: Sequence[Resource]) -> ResourceOptions:
+    return ResourceOptions.merge(opts, ResourceOptions(depends_on=list(resources)))
+
+
+def _task(settings: StackSettings, platform: Platform, item: Workload) -> TaskArgs:
+    return TaskArgs(
+        role=item.role,
+        namespace=SYSTEM,
+        image=platform.image,
+        revision=platform.revision,
+        resources=item.resources,
+        secret=APP_SECRET,
+        environment=_environment(settings, platform, item),
+        waits=_waits(platform, item.role),
+    )
+
+
+def _service(settings: StackSettings, platform: Platform, item: Workload) -> ServiceArgs:
+    return ServiceArgs(
+        role=item.role,
+        namespace=SYSTEM,
+        image=platform.image,
+        resources=item.resources,
+        replicas=None if item.scaling else item.replicas,
+        secret=APP_SECRET,
+        environment=_environment(settings, platform, item),
+        waits=_waits(platform, item.role),
+        node_port=settings.node_port if item.role.name == ENTRY else None,
+    )
+
+
+def _autoscaler(role: Role, scaling: ScalingSettings) -> AutoscalerArgs:
+    return AutoscalerArgs(
+        namespace=SYSTEM,
+        minimum=scaling.minimum,
+        maximum=scaling.maximum,
+        cpu_percent=scaling.cpu_percent,
+        up_window_seconds=int(scaling.up_window),
+        down_window_seconds=int(scaling.down_window),
+        removed_per_minute=role.scaling.removed_per_minute if role.scaling else None,
+    )
+
+
+def _environment(settings: StackSettings, platform: Platform, item: Workload) -> dict[str, str]:
+    environment = {"APP_LOG_FORMAT": "json", "APP_LOG_LEVEL": settings.log_level.upper()}
+    environment |= {_URL_VARIABLES[need]: platform.urls[need] for need in item.role.needs}
+    if item.role.name == "price-collector":
+        environment |= {
+            "APP_FEED_SEED": str(settings.feed.seed),
+            "APP_FEED_RATE": str(settings.feed.ticks_per_second),
+        }
+    return environment | dict(item.environment)
+
+
+def _waits(platform: Platform, role: Role) -> list[str]:
+    return [platform.addresses[need] for need in sorted(role.needs)]

@@ -1,0 +1,61 @@
+"""Who may talk to whom, from the role table's `calls` and `needs`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.roles import ROLES, Need, Role
+from components.kubernetes.network_policy import Allow, Network, NetworkPolicyArgs, Pods
+
+SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring"
+"""Namespaces of the app, of its data services, and of what watches them."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A data service inside the cluster."""
+
+    name: str
+    port: int
+
+
+BACKENDS: Mapping[Need, Backend] = {
+    Need.DATABASE: Backend("postgresql", 5432),
+    Need.CACHE: Backend("redis", 6379),
+    Need.BUS: Backend("kafka", 9092),
+}
+"""Which data service meets each need."""
+
+
+def role_policies(entry: str, clients: Sequence[str]) -> dict[str, NetworkPolicyArgs]:
+    """Allowed flows of every role; `clients` are the networks that may reach the role `entry`."""
+    return {role.name: _role_policy(role, clients if role.name == entry else ()) for role in ROLES.values()}
+
+
+def backend_policies() -> dict[str, NetworkPolicyArgs]:
+    """Allowed flows of every data service: its users come in, nothing goes out."""
+    return {
+        backend.name: NetworkPolicyArgs(
+            namespace=DATA,
+            ingress=[
+                Allow(Pods(SYSTEM, role.name), backend.port) for role in ROLES.values() if need in role.needs
+            ],
+        )
+        for need, backend in BACKENDS.items()
+    }
+
+
+def _role_policy(role: Role, clients: Sequence[str]) -> NetworkPolicyArgs:
+    ingress = [
+        Allow(Pods(SYSTEM, other.name), role.port)
+        for other in ROLES.values()
+        if role.port is not None and role.name in other.calls
+    ]
+    if role.port is not None:
+        ingress += [Allow(Network(cidr), role.port) for cidr in clients]
+    egress = [
+        Allow(Pods(SYSTEM, name), port)
+        for name in sorted(role.calls)
+        if (port := ROLES[name].port) is not None
+    ]
+    egress += [Allow(Pods(DATA, BACKENDS[need].name), BACKENDS[need].port) for need in sorted(role.needs)]
+    return NetworkPolicyArgs(namespace=SYSTEM, ingress=ingress, egress=egress)

@@ -1,0 +1,116 @@
+"""Everything inside one Kubernetes cluster: the embedded one, kind, or any that a kubeconfig leads to."""
+
+import pulumi
+import pulumi_random
+from pulumi import ResourceOptions
+from pulumi_kubernetes.provider import Provider
+
+from app.roles import Need
+from components.kubernetes.kafka import Kafka, KafkaArgs
+from components.kubernetes.network_policy import NetworkPolicy
+from components.kubernetes.postgres import Postgres, PostgresArgs
+from components.kubernetes.redis import Redis, RedisArgs
+from components.kubernetes.secrets import Credentials, CredentialsArgs, SecretKey
+from components.kubernetes.stateful import DataServiceArgs
+from infra import kubeconfig
+from infra.images import catalog
+from infra.settings import StackSettings
+from infra.settings.quantities import Memory
+from infra.settings.workloads import data_resources
+from stacks.base import APP_SECRET, Platform, make_namespaces, make_workloads
+from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies
+from stacks.outputs import Outputs
+
+_PASSWORD_KEY = "password"  # noqa: S105 - a key in a Secret
+
+
+def build(settings: StackSettings) -> Outputs:
+    """Register every resource of a local stack and return its outputs."""
+    stack = pulumi.get_stack()
+    path = kubeconfig.locate(settings.kubeconfig)
+    cluster = Provider(
+        "kubernetes",
+        kubeconfig=str(path),
+        # Without it, another path or certificate would count as another cluster and replace everything.
+        cluster_identifier=f"tradestack-{stack}",
+        enable_server_side_apply=True,
+    )
+    opts = ResourceOptions(providers=[cluster, pulumi_random.Provider("random")])
+    namespaces = make_namespaces(settings, opts)
+    in_namespaces = ResourceOptions.merge(opts, ResourceOptions(depends_on=list(namespaces)))
+    credentials = Credentials("credentials", _credentials(), in_namespaces)
+    for name, policy in backend_policies().items():
+        NetworkPolicy(name, policy, in_namespaces)
+    with_credentials = ResourceOptions.merge(in_namespaces, ResourceOptions(depends_on=[credentials]))
+    backends = _make_backends(settings, with_credentials)
+    image = catalog.reference("app")
+    platform = Platform(
+        image=image,
+        revision=image.rsplit(":", 1)[1],
+        urls={need: backend.url for need, backend in backends.items()},
+        addresses={need: f"{backend.host}:{backend.port}" for need, backend in backends.items()},
+        ready=[*namespaces, credentials, *backends.values()],
+    )
+    make_workloads(settings, platform, opts)
+    return Outputs(
+        address=settings.address or kubeconfig.address(path) or "localhost",
+        node_port=settings.node_port,
+        namespaces=tuple(namespace.namespace for namespace in namespaces),
+        endpoints={need.value: backend.url for need, backend in backends.items()},
+        kubeconfig=str(path),
+        image=image,
+    )
+
+
+def _credentials() -> CredentialsArgs:
+    def places(need: Need, app_key: str) -> tuple[SecretKey, ...]:
+        own = SecretKey(DATA, BACKENDS[need].name, _PASSWORD_KEY)
+        return own, SecretKey(SYSTEM, APP_SECRET, app_key)
+
+    return CredentialsArgs(
+        passwords={
+            "database-password": places(Need.DATABASE, "app_database_password"),
+            "cache-password": places(Need.CACHE, "app_cache_password"),
+        }
+    )
+
+
+def _make_backends(settings: StackSettings, opts: ResourceOptions) -> dict[Need, Postgres | Redis | Kafka]:
+    resources = data_resources(settings)
+
+    def service(name: str, storage: Memory) -> DataServiceArgs:
+        return DataServiceArgs(
+            namespace=DATA,
+            image=catalog.reference(name),
+            resources=resources[name],
+            storage=str(storage),
+            storage_class=settings.storage_class,
+        )
+
+    names = {need: backend.name for need, backend in BACKENDS.items()}
+    return {
+        Need.DATABASE: Postgres(
+            names[Need.DATABASE],
+            PostgresArgs(
+                service=service("postgres", settings.postgres.storage),
+                secret=names[Need.DATABASE],
+                secret_key=_PASSWORD_KEY,
+            ),
+            opts,
+        ),
+        Need.CACHE: Redis(
+            names[Need.CACHE],
+            RedisArgs(
+                service=service("redis", settings.redis.storage),
+                secret=names[Need.CACHE],
+                secret_key=_PASSWORD_KEY,
+                max_memory_bytes=settings.redis.max_memory,
+            ),
+            opts,
+        ),
+        Need.BUS: Kafka(
+            names[Need.BUS],
+            KafkaArgs(service=service("kafka", settings.kafka.storage), heap_bytes=settings.kafka.heap),
+            opts,
+        ),
+    }
