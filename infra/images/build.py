@@ -4,14 +4,14 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from infra.errors import TradestackError
 from infra.images import catalog, host, kafka_jars, rootfs
 from infra.images.catalog import Artifact, Image
-from infra.images.engines import TIMESTAMP, Backend, Build, Buildah, Docker, Engine, choose
+from infra.images.engines import TIMESTAMP, Backend, Build, Engine, choose, temporary_folder
 from infra.paths import cache_dir
 from infra.process import CommandFailed
 from infra.progress import Step, Steps
@@ -32,8 +32,8 @@ def archive_path(name: str) -> Path:
 def ensure(names: Sequence[str], steps: Steps, backend: Backend | None = None) -> dict[str, Path]:
     """Archives (docker-archive, for `ctr images import`) of the named images, built where missing.
 
-    Concurrent callers wait for each other, so nothing is built twice. Without `backend`, Docker builds where an
-    engine answers and buildah elsewhere.
+    Concurrent callers wait for each other, so nothing is built twice. Without `backend`, Docker builds where
+    an engine answers and buildah elsewhere.
 
     Raises:
         TradestackError: an unknown image, a missing tool, too little disk space, or a failed build.
@@ -42,76 +42,117 @@ def ensure(names: Sequence[str], steps: Steps, backend: Backend | None = None) -
     missing = [name for name, archive in archives.items() if not archive.is_file()]
     if not missing:
         return archives
-    engine: Engine = Docker() if choose(backend) is Backend.DOCKER else Buildah()
-    # What other areas make comes first: it has steps, and locks, of its own.
-    binaries = {name: _binary(name, steps) for name in missing if catalog.get(name).artifact is Artifact.BINARY}
+    engine = choose(backend)
     _check_space()
+    # The cluster's programs come first: their builds have steps, and locks, of their own.
+    programs = {
+        name: _program(name, steps) for name in missing if catalog.get(name).artifact is Artifact.BINARY
+    }
     with _build_lock(steps):
         engine.recover()
+        builder = _Builder(engine, steps, programs)
         for name in missing:
             if not archives[name].is_file():
-                _build_chain(name, engine, steps, binaries)
-        parents = {image.parent for image in catalog.CATALOG.values()}
-        engine.prune({catalog.reference_of(name, catalog.content_hash(name)) for name in parents if name})
+                builder.make(catalog.get(name), archives[name])
+        parents = {image.parent for image in catalog.CATALOG.values()} - {None}
+        engine.prune(keep={catalog.reference(name) for name in parents if name is not None})
     for name in missing:
-        _prune_archives(name)
+        _prune_archives(name, archives[name])
     return archives
 
 
-def _build_chain(name: str, engine: Engine, steps: Steps, binaries: dict[str, Path]) -> None:
-    """Build what the image starts from, as far as the engine lacks it, then the image and its archive."""
-    chain = [catalog.get(name)]
-    while (parent := chain[-1].parent) is not None:
-        chain.append(catalog.get(parent))
-    for image in reversed(chain):
-        is_root_filesystem = image.artifact is Artifact.ROOTFS
-        if is_root_filesystem and engine.root_filesystem is not None:
-            continue
-        wanted = image.name == name
-        reference = _reference(image)
-        if wanted or not engine.has(reference):
-            with steps.step(f"build image {image.name}", estimate_s=image.estimate_s) as step:
-                _build(image, engine, step, binaries.get(image.name))
-                if wanted:
-                    step.detail("writing the archive")
-                    _save(image, engine)
+class _Builder:
+    """One run of builds in one engine, of the content that the repository had at its start."""
 
+    def __init__(self, engine: Engine, steps: Steps, programs: Mapping[str, Path]) -> None:
+        self._engine = engine
+        self._steps = steps
+        self._programs = programs
+        self._references = {
+            name: catalog.reference(name)
+            for name, image in catalog.CATALOG.items()
+            if image.artifact is not Artifact.BINARY or name in programs
+        }
 
-def _build(image: Image, engine: Engine, step: Step, binary: Path | None) -> None:
-    log = _log(image)
-    log.unlink(missing_ok=True)
-    with ExitStack() as stack, _explained(image, log):
-        (cache_dir() / "buildah" / "tmp").mkdir(parents=True, exist_ok=True)
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=cache_dir() / "buildah" / "tmp")))
-        work.chmod(0o755)
-        folders = {name: work / name for name in ("context", "artifacts", "host", "wheels")}
-        for folder in folders.values():
-            folder.mkdir()
-        _stage(image, folders["context"])
-        host.stage(folders["host"], folders["wheels"])
+    def make(self, image: Image, archive: Path) -> None:
+        """Build what the image starts from, as far as the engine lacks it, then the image and its archive."""
+        for ancestor in reversed(self._ancestors(image)):
+            if not self._engine.has(self._references[ancestor.name]):
+                with self._step(ancestor) as step:
+                    self._build(ancestor, step)
+        with self._step(image) as step:
+            self._build(image, step)
+            step.detail("writing the archive")
+            self._save(image, archive)
+
+    def _step(self, image: Image) -> AbstractContextManager[Step]:
+        return self._steps.step(f"Build image {image.name}", estimate_s=image.estimate_s)
+
+    def _parent(self, image: Image) -> Image | None:
+        """The image to start from, if it is ours to build."""
+        parent = catalog.get(image.parent) if image.parent else None
+        if parent and parent.artifact is Artifact.ROOTFS and self._engine.root_filesystem:
+            return None
+        return parent
+
+    def _ancestors(self, image: Image) -> list[Image]:
+        parent = self._parent(image)
+        return [parent, *self._ancestors(parent)] if parent else []
+
+    def _build(self, image: Image, step: Step) -> None:
+        log = _log(image)
+        log.unlink(missing_ok=True)
+        parent = self._parent(image)
+        with _explained(image, log), tempfile.TemporaryDirectory(dir=temporary_folder()) as name:
+            work = Path(name)
+            # apt reads some of this as its own user.
+            work.chmod(0o755)
+            contexts = {name: work / name for name in ("artifacts", "host", "wheels")}
+            for folder in contexts.values():
+                folder.mkdir()
+            context = work / "context"
+            _stage(image, context)
+            if catalog.reference(image.name) != self._references[image.name]:
+                raise TradestackError(
+                    f"the files of image {image.name} were changed while it was built",
+                    hint="run the command again",
+                )
+            host.stage(contexts["host"], contexts["wheels"])
+            self._add_artifact(image, context, contexts["artifacts"], step)
+            self._engine.build(
+                Build(
+                    reference=self._references[image.name],
+                    containerfile=context / "Containerfile",
+                    context=context,
+                    contexts=contexts,
+                    base=self._references[parent.name]
+                    if parent
+                    else image.parent and self._engine.root_filesystem,
+                    log=log,
+                )
+            )
+
+    def _add_artifact(self, image: Image, context: Path, artifacts: Path, step: Step) -> None:
         match image.artifact:
             case Artifact.ROOTFS:
                 step.detail("installing Debian")
-                rootfs.make(folders["context"] / "rootfs.tar", log, TIMESTAMP)
+                rootfs.make(context / "rootfs.tar", _log(image), TIMESTAMP)
             case Artifact.JARS:
                 step.detail("fetching jars")
-                shutil.copytree(kafka_jars.ensure(), folders["artifacts"], dirs_exist_ok=True)
-            case Artifact.BINARY if binary is not None:
-                shutil.copyfile(binary, folders["artifacts"] / image.name)
-                (folders["artifacts"] / image.name).chmod(0o755)
-                (folders["artifacts"] / "entrypoint").symlink_to(image.name)
+                shutil.copytree(kafka_jars.ensure(), artifacts, dirs_exist_ok=True)
+            case Artifact.BINARY:
+                program = artifacts / image.name
+                shutil.copyfile(self._programs[image.name], program)
+                program.chmod(0o755)
+                (artifacts / "entrypoint").symlink_to(image.name)
         step.detail("")
-        context = folders.pop("context")
-        engine.build(
-            Build(
-                reference=_reference(image),
-                containerfile=context / "Containerfile",
-                context=context,
-                contexts=folders,
-                base=_base(image, engine),
-                log=log,
-            )
-        )
+
+    def _save(self, image: Image, archive: Path) -> None:
+        partial, log = archive.with_suffix(".partial"), _log(image)
+        partial.unlink(missing_ok=True)
+        with _explained(image, log):
+            self._engine.save(self._references[image.name], partial, log)
+        partial.rename(archive)
 
 
 def _stage(image: Image, context: Path) -> None:
@@ -125,31 +166,8 @@ def _stage(image: Image, context: Path) -> None:
         folder.chmod(0o755)
 
 
-def _save(image: Image, engine: Engine) -> None:
-    archive, log = archive_path(image.name), _log(image)
-    partial = archive.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    with _explained(image, log):
-        engine.save(_reference(image), partial, log)
-    partial.rename(archive)
-
-
-def _base(image: Image, engine: Engine) -> str | None:
-    if image.parent is None:
-        return None
-    parent = catalog.get(image.parent)
-    if parent.artifact is Artifact.ROOTFS and engine.root_filesystem is not None:
-        return engine.root_filesystem
-    return _reference(parent)
-
-
-def _reference(image: Image) -> str:
-    """Computed anew, not remembered: a long-running process sees that the code has changed."""
-    return catalog.reference_of(image.name, catalog.content_hash(image.name))
-
-
-def _binary(name: str, steps: Steps) -> Path:
-    from infra.cluster import binaries
+def _program(name: str, steps: Steps) -> Path:
+    from infra.cluster import binaries  # only here: the cluster uses this module
 
     return binaries.path(name, steps)
 
@@ -167,7 +185,9 @@ def _explained(image: Image, log: Path) -> Iterator[None]:
     try:
         yield
     except CommandFailed as error:
-        raise TradestackError(f"image {image.name} cannot be built: {error}", hint=f"whole log: {log}") from error
+        raise TradestackError(
+            f"image {image.name} cannot be built: {error}", hint=f"whole log: {log}"
+        ) from error
 
 
 @contextmanager
@@ -193,10 +213,10 @@ def _check_space() -> None:
         )
 
 
-def _prune_archives(name: str) -> None:
+def _prune_archives(name: str, present: Path) -> None:
     """Keep the newest archives of the image; the present one is always among them."""
-    present = archive_path(name)
     os.utime(present)
-    archives = [path for path in _folder().glob(f"{name}-*.tar") if len(path.stem) == len(name) + 17]
-    for path in sorted(archives, key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT_ARCHIVES:]:
+    # A name may begin like another one's: the hash has 16 digits.
+    archives = sorted(_folder().glob(f"{name}-{'[0-9a-f]' * 16}.tar"), key=lambda path: path.stat().st_mtime)
+    for path in archives[:-_KEPT_ARCHIVES]:
         path.unlink(missing_ok=True)

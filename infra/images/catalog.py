@@ -1,14 +1,12 @@
 """The list of images and the name that each one's content gives it.
 
-Names are computed from files of the repository alone, without building anything, so that the stack program and
-the build always agree. An image is built from exactly the files that its hash covers.
+Names are computed from files of the repository alone, without building anything, so that the stack program
+and the build always agree. An image is built from exactly the files that its hash covers.
 """
 
 import hashlib
-import importlib
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 
 from infra.errors import TradestackError
@@ -64,10 +62,7 @@ CATALOG: dict[str, Image] = {
         Image("postgres", folder="postgres", parent="base", estimate_s=45),
         Image("redis", folder="redis", parent="base", estimate_s=20),
         Image("kafka", folder="kafka", parent="base", artifact=Artifact.JARS, estimate_s=60),
-        *(
-            Image(name, folder="static", artifact=Artifact.BINARY, estimate_s=3)
-            for name in _SYSTEM_IMAGES
-        ),
+        *(Image(name, folder="static", artifact=Artifact.BINARY, estimate_s=3) for name in _SYSTEM_IMAGES),
     )
 }
 """Every image by name, parents before the images that start from them."""
@@ -90,8 +85,8 @@ def get(name: str) -> Image:
 def repository_files(image: Image, root: Path = REPOSITORY) -> dict[str, Path]:
     """Path in the build context → file, for everything that the image is built from.
 
-    Files beside the Containerfile keep their name, further ones their path in the repository. Tests, bytecode and
-    hidden files are never part of an image.
+    Files beside the Containerfile keep their name, further ones their path in the repository. Tests, bytecode
+    and hidden files are never part of an image.
     """
     folder = root / _FOLDER / image.folder
     files = {path.relative_to(folder).as_posix(): path for path in _walk(folder)}
@@ -128,7 +123,9 @@ def content_hash(name: str, root: Path = REPOSITORY) -> str:
     if image.parent is not None:
         add("parent", content_hash(image.parent, root).encode())
     if image.artifact is Artifact.BINARY:
-        add(image.name, _binary_hash(image.name).encode())
+        from infra.cluster import binaries  # only here: the catalogue stays cheap to import
+
+        add(image.name, binaries.content_hash(image.name).encode())
     for path, file in repository_files(image, root).items():
         executable = "x" if file.stat().st_mode & 0o100 else "-"
         add(f"{executable} {path}", file.read_bytes())
@@ -137,21 +134,10 @@ def content_hash(name: str, root: Path = REPOSITORY) -> str:
     return digest.hexdigest()[:16]
 
 
-def _binary_hash(name: str) -> str:
-    binaries = importlib.import_module("infra.cluster.binaries")
-    return str(binaries.content_hash(name))
-
-
-@cache
 def reference(name: str) -> str:
     """`localhost/tradestack/<name>:<content hash>`, the name under which workloads use the image.
 
     Raises:
         TradestackError: there is no image called `name`.
     """
-    return reference_of(name, content_hash(name))
-
-
-def reference_of(name: str, content: str) -> str:
-    """The reference of `name` with the given content hash."""
-    return f"localhost/tradestack/{name}:{content}"
+    return f"localhost/tradestack/{name}:{content_hash(name)}"

@@ -3,12 +3,12 @@
 import os
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from infra.errors import TradestackError
 from infra.paths import cache_dir
@@ -41,46 +41,61 @@ class Build:
     log: Path
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """Builds images in a store of its own and writes them as archives."""
 
     root_filesystem: str | None
     """Public image that takes the place of our Debian root file system; None where we make our own."""
 
+    @abstractmethod
     def recover(self) -> None:
         """Remove what a killed build left. No other build may be running."""
 
+    @abstractmethod
     def has(self, reference: str) -> bool:
         """Whether the store holds the image."""
 
+    @abstractmethod
     def build(self, build: Build) -> None:
         """Build into the store. Raises CommandFailed."""
 
+    @abstractmethod
     def save(self, reference: str, archive: Path, log: Path) -> None:
         """Write the image to `archive`, which must not exist. Raises CommandFailed."""
 
+    @abstractmethod
     def prune(self, keep: set[str]) -> None:
         """Remove our images from the store, except those in `keep`."""
 
 
-class Buildah:
-    """buildah as root in a storage folder of its own, with chroot isolation: needs no daemon and no runtime."""
+def temporary_folder() -> Path:
+    """Where builds keep what they need only while they run; emptied at the next start."""
+    folder = cache_dir() / "buildah" / "tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Buildah(Engine):
+    """Buildah as root in a storage folder of its own, with chroot isolation: no daemon, no runtime."""
 
     root_filesystem = None
 
     def __init__(self) -> None:
         self.home = cache_dir() / "buildah"
         if os.geteuid() != 0:
-            raise TradestackError("building images with buildah needs root", hint="run it with sudo, or install Docker")
+            raise TradestackError(
+                "building images with buildah needs root", hint="run it with sudo, or install Docker"
+            )
         missing = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
         if missing:
             raise TradestackError(
                 f"images cannot be built: {' and '.join(missing)} not found",
                 hint=f"apt-get install -y {' '.join(missing)}",
             )
-        self._environment = {**os.environ, "TMPDIR": str(self.home / "tmp")}
+        self._environment = {**os.environ, "TMPDIR": str(temporary_folder())}
 
     def recover(self) -> None:
+        """Remove mounts, working containers, temporary files and the state of an earlier boot."""
         mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         for point in reversed([point for point in mounted if point.startswith(f"{self.home}/")]):
             subprocess.run(["umount", "--lazy", point], capture_output=True, check=False)
@@ -95,10 +110,18 @@ class Buildah:
         return ["buildah", *folders, "--storage-driver", self._driver, *arguments]
 
     def has(self, reference: str) -> bool:
+        """Whether the store holds the image."""
         return reference in self._references()
 
     def build(self, build: Build) -> None:
-        command: list[str | Path] = ["bud", "--isolation=chroot", "--network=host", "--layers=false", "--format=docker"]
+        """Build as one new layer on the base."""
+        command: list[str | Path] = [
+            "bud",
+            "--isolation=chroot",
+            "--network=host",
+            "--layers=false",
+            "--format=docker",
+        ]
         command += ["--pull-never", f"--timestamp={TIMESTAMP}", f"--file={build.containerfile}"]
         command += [f"--build-context={name}={path}" for name, path in build.contexts.items()]
         if build.base is not None:
@@ -106,9 +129,11 @@ class Buildah:
         self._run(*command, f"--tag={build.reference}", build.context, log=build.log)
 
     def save(self, reference: str, archive: Path, log: Path) -> None:
+        """Write a docker-archive."""
         self._run("push", reference, f"docker-archive:{archive}:{reference}", log=log)
 
     def prune(self, keep: set[str]) -> None:
+        """Remove images and what only they used."""
         for reference in self._references() - keep:
             self._run("rmi", "--force", reference)
         self._run("rmi", "--prune", "--force")
@@ -122,12 +147,21 @@ class Buildah:
 
     @cached_property
     def _driver(self) -> str:
-        """Overlay where the kernel and the file system can do it; vfs copies every layer but works everywhere."""
+        """Overlay where kernel and file system can do it; vfs copies every layer but works everywhere."""
         storage = self.home / "storage"
         present = [driver for driver in ("overlay", "vfs") if (storage / driver).is_dir()]
         if present:
             return present[0]
-        probe = ["buildah", "--root", storage, "--runroot", self.home / "run", "--storage-driver", "overlay", "info"]
+        probe: list[str | Path] = [
+            "buildah",
+            "--root",
+            storage,
+            "--runroot",
+            self.home / "run",
+            "--storage-driver",
+            "overlay",
+            "info",
+        ]
         try:
             run(probe, env=self._environment)
         except CommandFailed:
@@ -136,7 +170,7 @@ class Buildah:
         return "overlay"
 
 
-class Docker:
+class Docker(Engine):
     """A Docker engine with BuildKit; starts from the public Python image."""
 
     root_filesystem = _DOCKER_BASE
@@ -149,9 +183,11 @@ class Docker:
         """Nothing to do: the engine looks after its own builds."""
 
     def has(self, reference: str) -> bool:
+        """Whether the store holds the image."""
         return bool(run(["docker", "image", "ls", "--quiet", reference]).strip())
 
     def build(self, build: Build) -> None:
+        """Build with BuildKit."""
         command: list[str | Path] = ["docker", "build", "--progress=plain", "--file", build.containerfile]
         command += [f"--build-context={name}={path}" for name, path in build.contexts.items()]
         command += ["--build-arg", f"SOURCE_DATE_EPOCH={TIMESTAMP}", "--provenance=false"]
@@ -161,12 +197,15 @@ class Docker:
         run([*command, "--tag", build.reference, build.context], env=environment, log=build.log)
 
     def save(self, reference: str, archive: Path, log: Path) -> None:
+        """Write what `docker load` and `ctr images import` read."""
         run(["docker", "image", "save", "--output", archive, reference], log=log)
 
     def prune(self, keep: set[str]) -> None:
-        listed = run(["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "localhost/tradestack/*"])
+        """Remove images that no container uses."""
+        listed = run(
+            ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "localhost/tradestack/*"]
+        )
         for reference in set(listed.splitlines()) - keep:
-            # Refused, rightly, while a container uses the image.
             subprocess.run(["docker", "image", "rm", reference], capture_output=True, check=False)
 
 
@@ -174,10 +213,17 @@ def docker_answers() -> bool:
     """Whether the docker command is there and reaches an engine."""
     if shutil.which("docker") is None:
         return False
-    asked = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False)
+    asked = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, check=False
+    )
     return asked.returncode == 0
 
 
-def choose(backend: Backend | None) -> Backend:
-    """The wanted backend, or Docker where an engine answers and buildah elsewhere."""
-    return backend or (Backend.DOCKER if docker_answers() else Backend.BUILDAH)
+def choose(backend: Backend | None) -> Engine:
+    """The wanted backend; without one, Docker where an engine answers and buildah elsewhere.
+
+    Raises:
+        TradestackError: it cannot build on this machine.
+    """
+    wanted = backend or (Backend.DOCKER if docker_answers() else Backend.BUILDAH)
+    return Docker() if wanted is Backend.DOCKER else Buildah()

@@ -63,7 +63,11 @@ def ca_bundle() -> Path | None:
 def stage(host: Path, wheels: Path) -> None:
     """Write the build's view of this machine into the empty folder `host`, local wheels into `wheels`."""
     environment = {"PIP_CONFIG_FILE": f"{MOUNT}/pip.conf", "APT_CONFIG": f"{MOUNT}/apt.conf"}
-    apt = [*apt_settings(), f'Dir::Etc::sourcelist "{MOUNT}/sources.list";', 'Dir::Etc::sourceparts "/dev/null";']
+    apt = [
+        *apt_settings(),
+        f'Dir::Etc::sourcelist "{MOUNT}/sources.list";',
+        'Dir::Etc::sourceparts "/dev/null";',
+    ]
     pip = _pip_settings()
     bundle = ca_bundle()
     if bundle is not None:
@@ -85,7 +89,7 @@ def stage(host: Path, wheels: Path) -> None:
 
 
 def _pip_settings() -> dict[str, str]:
-    """Connection settings of pip here, later files and then PIP_* variables winning, as pip itself does it."""
+    """Connection settings of pip here; later files win, then PIP_* variables, as in pip itself."""
     parser = configparser.RawConfigParser(strict=False)
     files = [Path(name).expanduser() for name in (*_PIP_FILES, os.environ.get("PIP_CONFIG_FILE", "")) if name]
     parser.read([path for path in files if path.is_file()])

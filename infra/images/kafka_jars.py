@@ -1,4 +1,4 @@
-"""The jars of Kafka, by Maven from kafka/pom.xml; the image and tests with a local broker use the same ones."""
+"""The jars of Kafka, by Maven from kafka/pom.xml; the image and local brokers in tests use the same ones."""
 
 import hashlib
 import re
@@ -41,7 +41,14 @@ def ensure() -> Path:
     log = libs.parent / "maven.log"
     with tempfile.TemporaryDirectory(dir=libs.parent) as work:
         output = Path(work) / "libs"
-        command = ["mvn", "--batch-mode", "--no-transfer-progress", "--file", _POM, "dependency:copy-dependencies"]
+        command: list[str | Path] = [
+            "mvn",
+            "--batch-mode",
+            "--no-transfer-progress",
+            "--file",
+            _POM,
+            "dependency:copy-dependencies",
+        ]
         run([*command, "-DincludeScope=runtime", f"-DoutputDirectory={output}"], log=log)
         try:
             output.rename(libs)

@@ -6,7 +6,9 @@ from pathlib import Path
 from infra.images import host
 from infra.process import run
 
-_PACKAGES = ("ca-certificates", "netbase", "python3", "python3-venv", "tzdata")
+_PACKAGES = ("ca-certificates", "netbase", "python3", "python3-venv", "tzdata", "usr-is-merged")
+_MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr"
+"""Links /bin to /usr/bin before anything is installed; doing it afterwards would pull Perl in."""
 _NEVER_INSTALLED = (
     "path-exclude=/usr/share/doc/*",
     "path-exclude=/usr/share/info/*",
@@ -42,7 +44,8 @@ def make(target: Path, log: Path, timestamp: int) -> None:
     bundle = host.ca_bundle()
     trust = [f'Acquire::https::CAInfo "{bundle}";'] if bundle is not None else []
     settings.write_text("\n".join([*host.apt_settings(), *trust]) + "\n")
-    command = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--include={','.join(_PACKAGES)}"]
+    command = ["mmdebstrap", "--variant=minbase", "--mode=root", f"--hook-dir={_MERGED_USR}"]
+    command += [f"--include={','.join(_PACKAGES)}"]
     command += [f"--dpkgopt={option}" for option in _NEVER_INSTALLED]
     command += [f"--aptopt={settings}", '--aptopt=APT::Install-Recommends "false"']
     command += [f"--customize-hook={hook}" for hook in _HOOKS]
