@@ -1,0 +1,221 @@
+"""The bus on Kafka."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+    NewTopic,
+    ResourceType,
+)
+from confluent_kafka.aio import AIOConsumer, AIOProducer
+
+from app.kit import logs
+from app.kit.bus import Bus, Message, Record, Subscription, Topic
+from app.kit.errors import Unavailable
+
+_ANSWER_SECONDS = 5.0
+_DELIVERY_SECONDS = 15.0
+_log = logs.get(__name__)
+_library_log = logging.getLogger("librdkafka")
+_library_log.setLevel(logging.ERROR)  # reconnects are told once by `_on_error`, not by every thread of the library
+
+
+async def _on_error(error: KafkaError) -> None:
+    _log.warning("kafka", error=error.str(), fatal=error.fatal())
+
+
+class _KafkaSubscription(Subscription):
+    def __init__(self, consumer: AIOConsumer, group: str | None) -> None:
+        self._consumer = consumer
+        self._group = group
+
+    async def batch(self, limit: int, timeout: float) -> list[Message]:
+        received: list[KafkaMessage] = []
+        # Waits for the first message only: `consume` would wait for all `limit` of them.
+        first = await self._consumer.poll(timeout)
+        if first is not None:
+            received = [first, *await self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
+        messages = []
+        for message in received:
+            error = message.error()
+            if error is None:
+                key = (message.key() or b"").decode()
+                messages.append(
+                    Message(
+                        message.topic() or "",
+                        message.partition() or 0,
+                        message.offset() or 0,
+                        key,
+                        message.value() or b"",
+                    )
+                )
+            elif error.fatal() or error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise Unavailable("kafka", error.str())
+            else:
+                _log.warning("kafka", error=error.str(), fatal=False)
+        return messages
+
+    async def commit(self, messages: Sequence[Message]) -> None:
+        if self._group is None or not messages:
+            return
+        ends: dict[tuple[str, int], int] = {}
+        for message in messages:
+            ends[message.topic, message.partition] = message.offset + 1
+        offsets = [TopicPartition(topic, number, end) for (topic, number), end in ends.items()]
+        try:
+            await self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            raise Unavailable("kafka", error) from error
+
+    async def close(self) -> None:
+        await self._consumer.close()
+
+
+class KafkaBus(Bus):
+    """Idempotent producer with acks=all; consumers that commit only when told to."""
+
+    def __init__(self, servers: str, client_id: str) -> None:
+        self._common = {
+            "bootstrap.servers": servers,
+            "client.id": client_id,
+            "log.connection.close": False,
+            "reconnect.backoff.max.ms": 2000,
+            "socket.connection.setup.timeout.ms": 5000,
+            "topic.metadata.refresh.interval.ms": 30000,
+        }
+        self._producer: AIOProducer | None = None
+
+    def _config(self, **extra: Any) -> dict[str, Any]:
+        named = {key.replace("_", "."): value for key, value in extra.items()}
+        return {**self._common, "logger": _library_log, "error_cb": _on_error, **named}
+
+    def _connected_producer(self) -> AIOProducer:
+        if self._producer is None:
+            config = self._config(
+                enable_idempotence=True,
+                acks="all",
+                linger_ms=5,
+                message_timeout_ms=int(_DELIVERY_SECONDS * 1000),
+                compression_type="lz4",
+                partitioner="murmur2_random",
+            )
+            # Flushing is explicit, so the client's own timer is off; two threads let a publish overtake a stuck one.
+            self._producer = AIOProducer(config, max_workers=2, batch_size=10_000, buffer_timeout=0)
+        return self._producer
+
+    async def publish(self, topic: str, records: Sequence[Record]) -> None:
+        """See `Bus`."""
+        if not records:
+            return
+        producer = self._connected_producer()
+        futures = [await producer.produce(topic, value=r.value, key=r.key) for r in records]
+        try:
+            await producer.flush()
+        except (KafkaException, BufferError) as error:
+            raise Unavailable("kafka", error) from error
+        outcomes = await asyncio.gather(*futures, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            first = failures[0]
+            if isinstance(first, KafkaException) and first.args[0].fatal():
+                self._producer = None
+            raise Unavailable("kafka", first)
+
+    async def subscribe(self, topics: Sequence[str], group: str | None) -> Subscription:
+        """See `Bus`."""
+        consumer = AIOConsumer(
+            self._config(
+                group_id=group or f"broadcast-{uuid.uuid4()}",
+                enable_auto_commit=False,
+                auto_offset_reset="earliest" if group else "latest",
+                allow_auto_create_topics=False,
+                partition_assignment_strategy="cooperative-sticky",
+                session_timeout_ms=15000,
+                queued_max_messages_kbytes=8192,
+            ),
+            max_workers=2,
+        )
+        try:
+            known = (await consumer.list_topics(timeout=_ANSWER_SECONDS)).topics
+            missing = [topic for topic in topics if topic not in known or known[topic].error is not None]
+            if missing:
+                raise Unavailable("kafka", f"no topic {', '.join(missing)}")
+            if group:
+                await consumer.subscribe(list(topics))
+            else:
+                # Without group management: no rebalance, and the place is fixed before this returns.
+                places = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
+                for place in places:
+                    _, place.offset = await consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)
+                await consumer.assign(places)
+        except (KafkaException, Unavailable) as error:
+            await consumer.close()
+            raise error if isinstance(error, Unavailable) else Unavailable("kafka", error) from error
+        return _KafkaSubscription(consumer, group)
+
+    async def ensure(self, topics: Sequence[Topic]) -> None:
+        """See `Bus`."""
+        await asyncio.get_running_loop().run_in_executor(None, self._ensure, topics)
+
+    def _ensure(self, topics: Sequence[Topic]) -> None:
+        admin = AdminClient(dict(self._common), logger=_library_log)
+        try:
+            known = admin.list_topics(timeout=_ANSWER_SECONDS).topics
+            created = [
+                NewTopic(t.name, num_partitions=t.partitions, replication_factor=-1)
+                for t in topics
+                if t.name not in known
+            ]
+            grown = [
+                NewPartitions(t.name, t.partitions)
+                for t in topics
+                if t.name in known and len(known[t.name].partitions) < t.partitions
+            ]
+            configured = [
+                ConfigResource(
+                    ResourceType.TOPIC,
+                    t.name,
+                    incremental_configs=[
+                        ConfigEntry(
+                            "retention.ms",
+                            str(t.retention_seconds * 1000),
+                            incremental_operation=AlterConfigOpType.SET,
+                        )
+                    ],
+                )
+                for t in topics
+            ]
+            for pending in (
+                admin.create_topics(created) if created else {},
+                admin.create_partitions(grown) if grown else {},
+            ):
+                for future in pending.values():
+                    future.result(timeout=_ANSWER_SECONDS * 2)
+            for done in admin.incremental_alter_configs(configured).values():
+                done.result(timeout=_ANSWER_SECONDS * 2)
+        except (KafkaException, TimeoutError) as error:
+            raise Unavailable("kafka", error) from error
+
+    async def ping(self) -> None:
+        """See `Bus`."""
+        try:
+            await self._connected_producer().list_topics(timeout=_ANSWER_SECONDS)
+        except KafkaException as error:
+            raise Unavailable("kafka", error) from error
+
+    async def close(self) -> None:
+        """See `Bus`."""
+        if self._producer is not None:
+            await self._producer.purge()
+            await self._producer.close()
+

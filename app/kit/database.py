@@ -1,0 +1,110 @@
+"""The relational database: PostgreSQL in a cluster, SQLite in one process."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from app.kit.errors import Unavailable
+
+
+class Base(DeclarativeBase):
+    """Parent of every table; constraint names are fixed so that migrations can refer to them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Database:
+    """Engine and sessions of one database."""
+
+    def __init__(self, url: str, password: str | None = None, *, pool_size: int = 5) -> None:
+        parsed = make_url(url)
+        if password is not None:
+            parsed = parsed.set(password=password)
+        self.dialect = parsed.get_backend_name()
+        """`postgresql` or `sqlite`."""
+        if self.is_postgresql:
+            self.engine: AsyncEngine = create_async_engine(
+                parsed,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=True,
+                pool_timeout=5,
+                connect_args={"timeout": 5, "command_timeout": 30},
+            )
+        else:
+            self.engine = create_async_engine(parsed)
+            _prepare_sqlite(self.engine)
+        self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether statements of PostgreSQL alone may be used."""
+        return self.dialect == "postgresql"
+
+    @asynccontextmanager
+    async def transaction(self, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+        """A session whose work is committed when the body ends and rolled back when it raises.
+
+        Raises:
+            Unavailable: the database does not answer or broke the connection.
+        """
+        try:
+            async with self._sessions() as session:
+                async with session.begin():
+                    await session.connection(execution_options={"read_only": read_only})
+                    yield session
+        except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
+            raise Unavailable("database", error) from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise Unavailable("database", error) from error
+            raise
+
+    def insert(self, table: Any) -> "postgresql.Insert | sqlite.Insert":
+        """An INSERT that knows ON CONFLICT in the dialect of this database."""
+        return postgresql.insert(table) if self.is_postgresql else sqlite.insert(table)
+
+    async def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            Unavailable: it does not.
+        """
+        async with self.transaction(read_only=True) as session:
+            await session.execute(text("SELECT 1"))
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.engine.dispose()
+
+
+def _prepare_sqlite(engine: AsyncEngine) -> None:
+    """Make SQLite wait for locks, keep readers and the writer apart, and begin transactions when told to."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later cannot wait for the lock: take it at once.
+        reading = connection.get_execution_options().get("read_only")
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,24 @@
+"""The three paths that every role answers beside its own."""
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from app.kit.runtime import Runtime
+
+JSON = "application/json"
+
+
+def answer(runtime: Runtime, path: str) -> tuple[int, str, bytes] | None:
+    """Status, media type and body of a probe path; None for any other path.
+
+    /livez says that the process is alive and depends on nothing; /readyz is 503 while starting or draining.
+    """
+    if path == "/livez":
+        return 200, JSON, b'{"status":"alive"}'
+    if path == "/readyz":
+        if runtime.ready:
+            return 200, JSON, b'{"status":"ready"}'
+        return 503, JSON, orjson.dumps({"status": "not ready", "reason": runtime.pending})
+    if path == "/metrics":
+        return 200, CONTENT_TYPE_LATEST, generate_latest()
+    return None

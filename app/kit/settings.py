@@ -1,0 +1,63 @@
+"""What the environment says: variables with the prefix APP_ and secret files."""
+
+import os
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.kit.errors import ConfigurationError
+from app.roles import ROLES
+
+_SECRETS_DIR = "/run/secrets/tradestack"
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Passwords come as files named `app_<field>` in APP_SECRETS_DIR."""
+
+    model_config = SettingsConfigDict(env_prefix="APP_", extra="ignore", frozen=True)
+
+    database_url: str | None = Field(default=None, pattern=r"^(postgresql\+asyncpg|sqlite\+aiosqlite)://")
+    """SQLAlchemy URL without the password."""
+    bus_url: str | None = Field(default=None, pattern=r"^(memory://|kafka://.+:\d+)")
+    cache_url: str | None = Field(default=None, pattern=r"^(memory://|rediss?://)")
+    database_password: SecretStr | None = None
+    cache_password: SecretStr | None = None
+    host: str = "0.0.0.0"  # noqa: S104 - a pod is reached by its address
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Overrides the port of the role table; 0 takes a free one."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "console"] = "json"
+    feed_seed: int = 7
+    """Seed of the simulated feed."""
+    feed_rate: float = Field(default=2.0, gt=0, le=50)
+    """Mean updates per second of each tradable symbol."""
+    feed_history_minutes: int = Field(default=180, ge=0, le=1440)
+    """Minutes of simulated past that are published when the cache knows no price yet."""
+    client_buffer_bytes: int = Field(default=65536, ge=1024)
+    """Unsent bytes after which a price client counts as slow and its ticks are conflated."""
+    _upstreams: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; `overrides` win over it.
+
+        Raises:
+            ConfigurationError: names every variable that is wrong and what is allowed.
+        """
+        secrets = Path(os.environ.get("APP_SECRETS_DIR", _SECRETS_DIR))
+        try:
+            settings = cls(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            problems = (f"APP_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+            raise ConfigurationError("\n".join(problems)) from None
+        for name in ROLES:
+            address = os.environ.get(f"APP_UPSTREAM_{name.upper().replace('-', '_')}")
+            if address:
+                settings._upstreams[name] = address
+        return settings
+
+    def upstream(self, role: str) -> str:
+        """Base URL of another role: APP_UPSTREAM_<ROLE>, else its Service and port."""
+        return self._upstreams.get(role, f"http://{role}:{ROLES[role].port}")

@@ -1,0 +1,199 @@
+"""The WebSocket server of the price stream, with the probes on the same port."""
+
+import asyncio
+import random
+from typing import Any, cast
+
+import orjson
+from picows import (
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+    ws_create_server,
+)
+
+from app.instruments import INSTRUMENTS
+from app.kit import logs, probes
+from app.kit.problems import MEDIA_TYPE, Problem
+from app.kit.runtime import Runtime, Server
+from app.kit.web import listen
+from app.price_service.frames import error_frame, frame
+from app.price_service.hub import Client, Hub
+
+PATH = "/ws"
+_MAX_MESSAGE = 16 * 1024
+"""Bytes of a client's message."""
+_PING_SECONDS = 20.0
+_CLOSES_PER_SECOND = 500.0
+_PAUSE = 0.1
+"""Seconds between two batches of closes."""
+_log = logs.get(__name__)
+
+
+class Connection(WSListener):
+    """One client: reads its requests, tells the hub when its socket is full."""
+
+    def __init__(self, server: "PriceServer") -> None:
+        self._server = server
+        self._hub = server.hub
+        self.transport: WSTransport | None = None
+        self.client = Client(self)
+
+    def write(self, data: bytes) -> None:
+        """Send finished frames; see `hub.Sink`."""
+        if self.transport is not None:
+            self.transport.underlying_transport.write(data)
+
+    def close(self, code: WSCloseCode, reason: str) -> None:
+        """Say goodbye with a close code."""
+        if self.transport is not None:
+            self.transport.send_close(code, reason)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Called once, after the handshake."""
+        self.transport = transport
+        limit = self._server.buffer_bytes
+        transport.underlying_transport.set_write_buffer_limits(high=limit, low=limit // 4)
+        self._hub.join(self.client)
+        self._server.connections.add(self)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Called once, however the connection ended."""
+        if self.transport is not None:
+            self.transport = None
+            self._hub.leave(self.client)
+            self._server.connections.discard(self)
+
+    def pause_writing(self) -> None:
+        """The write buffer is over its limit."""
+        self._hub.paused(self.client)
+
+    def resume_writing(self) -> None:
+        """The write buffer is nearly empty again."""
+        self._hub.resumed(self.client)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Called for each frame of the client; pings are answered before they come here."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close(frame.get_close_code())
+            transport.disconnect()
+        elif frame.msg_type == WSMsgType.TEXT and frame.fin:
+            try:
+                text = frame.get_payload_as_utf8_text()
+            except UnicodeDecodeError:
+                self.close(WSCloseCode.INVALID_TEXT, "text frames are UTF-8")
+                transport.disconnect()
+                return
+            self._request(text)
+        elif frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self.close(WSCloseCode.UNSUPPORTED_DATA, "send each message as one text frame")
+            transport.disconnect()
+
+    def _request(self, text: str) -> None:
+        try:
+            message = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            self.write(error_frame("invalid-json", str(error)))
+            return
+        op = message.get("op") if isinstance(message, dict) else None
+        if op == "ping":
+            self.write(frame({"type": "pong"}))
+        elif op in ("subscribe", "unsubscribe"):
+            self._change(op, message)
+        else:
+            self.write(error_frame("unknown-op", "op is one of subscribe, unsubscribe, ping"))
+
+    def _change(self, op: str, message: dict[str, Any]) -> None:
+        asked = message.get("symbols")
+        if asked == "*":
+            symbols = frozenset(INSTRUMENTS)
+        elif isinstance(asked, list) and all(isinstance(symbol, str) for symbol in asked):
+            symbols = frozenset(asked)
+        else:
+            self.write(error_frame("invalid-symbols", 'symbols is a list of symbols or "*"'))
+            return
+        unknown = sorted(symbols - INSTRUMENTS.keys())
+        if unknown:
+            self.write(error_frame("unknown-symbol", f"no such symbol: {', '.join(unknown)[:200]}"))
+            return
+        self.write(frame({"type": f"{op}d", "symbols": sorted(symbols)}))
+        (self._hub.subscribe if op == "subscribe" else self._hub.unsubscribe)(self.client, symbols)
+
+
+class PriceServer(Server):
+    """Listens on the role's port."""
+
+    def __init__(self, runtime: Runtime, hub: Hub) -> None:
+        self._runtime = runtime
+        self.hub = hub
+        self.buffer_bytes = runtime.settings.client_buffer_bytes
+        self.connections: set[Connection] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> str:
+        """See `Server`."""
+        listener = listen(self._runtime)
+        self._server = await ws_create_server(
+            self._accept,
+            sock=listener,
+            max_frame_size=_MAX_MESSAGE,
+            read_buffer_init_size=1024,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=_PING_SECONDS,
+            auto_ping_reply_timeout=_PING_SECONDS,
+        )
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        path = request.path.decode("latin-1").partition("?")[0]
+        if path == PATH and self._runtime.ready:
+            return Connection(self)
+        if path == PATH:
+            answer = 503, MEDIA_TYPE, Problem(503, "not-ready", self._runtime.pending).document()
+        else:
+            answer = probes.answer(self._runtime, path) or (
+                404,
+                MEDIA_TYPE,
+                Problem(404, "not-found", "Not Found").document(),
+            )
+        status, media_type, body = answer
+        headers = {"Content-Type": media_type}
+        make = WSUpgradeResponse.create_ok_response
+        response = (
+            make(body, headers)
+            if status == 200
+            else WSUpgradeResponse.create_error_response(status, body, headers)
+        )
+        return WSUpgradeResponseWithListener(cast(WSUpgradeResponse, response), None)
+
+    async def drain(self, seconds: float) -> None:
+        """Announce the end, close everyone with 1012 a few at a time, stop listening.
+
+        Probes are answered until the end. Clients come back at different moments, so that they spread over the
+        other replicas.
+        """
+        deadline = asyncio.get_running_loop().time() + seconds
+        spread = min(seconds * 0.7, len(self.connections) / _CLOSES_PER_SECOND)
+        notice = frame({"type": "serverShutdown", "within_ms": int(spread * 1000)})
+        for connection in tuple(self.connections):
+            connection.write(notice)
+        waiting = list(self.connections)
+        random.shuffle(waiting)
+        batches = max(1, round(spread / _PAUSE))
+        for number in range(batches):
+            for connection in waiting[number::batches]:
+                connection.close(WSCloseCode.SERVICE_RESTART, "service restart")
+            if number < batches - 1:
+                await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        while self.connections and asyncio.get_running_loop().time() < min(deadline, deadline - seconds + spread + 2):
+            await asyncio.sleep(0.02)
+        for connection in tuple(self.connections):
+            if connection.transport is not None:
+                connection.transport.disconnect(graceful=False)
+        if self._server is not None:
+            self._server.close()

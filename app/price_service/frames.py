@@ -1,0 +1,60 @@
+"""WebSocket messages of the price stream, as JSON and as the bytes of unmasked frames."""
+
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from app.events.prices import PriceTick
+from app.instruments import INSTRUMENTS
+
+_TEXT = 0x81
+"""FIN and the opcode of a text frame."""
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """One whole text frame, ready for any number of sockets: servers do not mask."""
+    payload = orjson.dumps(message)
+    size = len(payload)
+    if size < 126:
+        return bytes((_TEXT, size)) + payload
+    if size < 65536:
+        return struct.pack("!BBH", _TEXT, 126, size) + payload
+    return struct.pack("!BBQ", _TEXT, 127, size) + payload
+
+
+def body(tick: PriceTick) -> dict[str, Any]:
+    """A tick as clients see it: decimal strings, time in Unix milliseconds."""
+    instrument = INSTRUMENTS[tick.symbol]
+    price, quantity = instrument.price, instrument.quantity
+    return {
+        "symbol": tick.symbol,
+        "epoch": tick.epoch,
+        "seq": tick.seq,
+        "time": tick.at,
+        "price": str(price(tick.price)),
+        "size": str(quantity(tick.size)),
+        "bid": str(price(tick.bid)),
+        "ask": str(price(tick.ask)),
+        "reference": str(price(tick.reference)),
+        "open": str(price(tick.open)),
+        "high": str(price(tick.high)),
+        "low": str(price(tick.low)),
+        "volume": str(quantity(tick.volume)),
+    }
+
+
+def tick_frame(tick: PriceTick) -> bytes:
+    """The continuation of a symbol's stream by one."""
+    return frame({"type": "tick", **body(tick)})
+
+
+def snapshot_frame(ticks: Iterable[PriceTick], reason: str) -> bytes:
+    """Where symbols stand now, whatever a client has seen of them; `reason` is subscribe, resync or slow."""
+    return frame({"type": "snapshot", "reason": reason, "ticks": [body(tick) for tick in ticks]})
+
+
+def error_frame(code: str, message: str) -> bytes:
+    """What was wrong with a client's message."""
+    return frame({"type": "error", "code": code, "message": message})
