@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-Stack = Annotated[str, typer.Argument(help="Name of the stack: any NAME for which there is a Pulumi.NAME.yaml.")]
+Stack = Annotated[
+    str, typer.Argument(help="Name of the stack: any NAME for which there is a Pulumi.NAME.yaml.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 

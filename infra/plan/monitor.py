@@ -11,7 +11,8 @@ from infra.errors import TradestackError
 from infra.plan.model import UNKNOWN, Options, PlannedResource, Secret
 
 _ROOT_TYPE = "pulumi:pulumi:Stack"
-_PASSWORD_TYPE = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a type token
+PASSWORD_TYPE = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a type token
+"""Type of the resources whose result stands as a reference in a plan."""
 _LEFT_OUT_FEATURES = frozenset({resource_pb2.RESOURCE_MONITOR_FEATURE_STATE_MIGRATIONS})
 
 
@@ -126,7 +127,7 @@ def _answer(request: resource_pb2.RegisterResourceRequest) -> struct_pb2.Struct:
     for output in request.additionalSecretOutputs:
         if output not in answer.fields:
             answer.fields[output].CopyFrom(_secret(rpc.UNKNOWN))
-    if request.type == _PASSWORD_TYPE:
+    if request.type == PASSWORD_TYPE:
         answer.fields["result"].CopyFrom(_secret(reference(request.name)))
     return answer
 

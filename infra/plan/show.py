@@ -71,7 +71,8 @@ def _counts(plan: Plan) -> Iterator[str]:
     custom = [resource for resource in plan.resources if resource.custom]
     by_package = Counter(resource.type.split(":", 1)[0] for resource in custom)
     packages = ", ".join(f"{count} {package}" for package, count in by_package.most_common())
-    yield f"[bold]{len(plan.resources)} resources[/]: {packages}, {len(plan.resources) - len(custom)} components"
+    components = len(plan.resources) - len(custom)
+    yield f"[bold]{len(plan.resources)} resources[/]: {packages}, {components} components"
     by_kind = Counter(short_type(resource.type) for resource in custom)
     yield "  " + ", ".join(f"{count} {kind}" for kind, count in by_kind.most_common())
 

@@ -1,0 +1,150 @@
+"""Remove what applies of a plan made, and nothing else."""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from infra.errors import TradestackError
+from infra.plan.model import Plan
+from infra.progress import Step, Steps
+from infra.render.apply import ApplyResult, Change, set_name
+from infra.render.kubectl import Kubectl, Target, as_list
+from infra.render.workloads import OWNED
+
+_ID_LABEL = "applyset.kubernetes.io/id"
+_MEMBER_LABEL = "applyset.kubernetes.io/part-of"
+_KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
+_STARTS_PODS = frozenset({"HorizontalPodAutoscaler", "CronJob", "Deployment", "Job", "StatefulSet"})
+_TIMEOUT_SECONDS = 180
+_POLL_SECONDS = 1.0
+
+Reference = Mapping[str, Any]
+"""Version, kind, name and namespace of an object in the cluster."""
+
+
+def delete(plan: Plan, target: Target, steps: Steps, *, volumes: bool) -> ApplyResult:
+    """Remove every member of the plan's ApplySet and wait until it is gone.
+
+    Without `volumes`, what holds data stays: volume claims, their namespaces, and these namespaces' Secrets,
+    without whose passwords the data could not be opened again.
+
+    Raises:
+        TradestackError: something is still there after three minutes.
+    """
+    kubectl = Kubectl(target)
+    with steps.step("Remove the stack's objects", estimate_s=30) as step:
+        members = _members(plan, kubectl)
+        if not members:
+            return ApplyResult(())
+        namespaces = _namespaces(members)
+        claims = _claims(kubectl, namespaces)
+        with_data = set() if volumes else {str(claim["metadata"]["namespace"]) for claim in claims}
+        doomed = [member for member in members if not _holds_data(member, with_data)]
+        _delete(kubectl, doomed, step)
+        gone = {str(claim["spec"].get("volumeName")) for claim in claims} if volumes else set()
+        _wait_gone(kubectl, namespaces, gone, step)
+        if not with_data:
+            kubectl("delete", "configmap", set_name(plan), "--ignore-not-found")
+    return ApplyResult(tuple(Change(_text(member), "pruned") for member in doomed))
+
+
+def holds_data(plan: Plan, target: Target) -> bool:
+    """Whether the stack has volumes in the cluster."""
+    kubectl = Kubectl(target)
+    return bool(_claims(kubectl, _namespaces(_members(plan, kubectl))))
+
+
+def _members(plan: Plan, kubectl: Kubectl) -> list[Reference]:
+    """The objects that the plan's ApplySet knows; none where there is no ApplySet.
+
+    Raises:
+        TradestackError: the ConfigMap of that name belongs to something else.
+    """
+    parent = next(iter(kubectl.list("configmap", set_name(plan))), None)
+    if parent is None:
+        return []
+    metadata = parent["metadata"]
+    kinds = str(metadata.get("annotations", {}).get(_KINDS_ANNOTATION, ""))
+    identity = metadata.get("labels", {}).get(_ID_LABEL)
+    if not kinds or not identity:
+        raise TradestackError(
+            f"ConfigMap {metadata['name']} is not the parent of an ApplySet; nothing was removed"
+        )
+    found = kubectl.list(kinds, "--all-namespaces", "-l", f"{_MEMBER_LABEL}={identity}")
+    return [_reference(item) for item in found]
+
+
+def _reference(item: Mapping[str, Any]) -> Reference:
+    metadata = {key: item["metadata"][key] for key in ("name", "namespace") if key in item["metadata"]}
+    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
+
+
+def _namespaces(members: Iterable[Reference]) -> list[str]:
+    return [str(member["metadata"]["name"]) for member in members if member["kind"] == "Namespace"]
+
+
+def _claims(kubectl: Kubectl, namespaces: Iterable[str]) -> list[dict[str, Any]]:
+    ours = set(namespaces)
+    found = kubectl.list("persistentvolumeclaims", "--all-namespaces") if ours else []
+    return [claim for claim in found if claim["metadata"]["namespace"] in ours]
+
+
+def _holds_data(member: Reference, with_data: set[str]) -> bool:
+    metadata = member["metadata"]
+    if member["kind"] == "Namespace":
+        return metadata["name"] in with_data
+    return member["kind"] == "Secret" and metadata["namespace"] in with_data
+
+
+def _delete(kubectl: Kubectl, doomed: Sequence[Reference], step: Step) -> None:
+    """Workloads first, then what their pods stand on, then namespaces; each group is gone before the next."""
+    workloads = [member for member in doomed if member["kind"] in _STARTS_PODS]
+    namespaces = [member for member in doomed if member["kind"] == "Namespace"]
+    rest = [member for member in doomed if member["kind"] not in _STARTS_PODS | {"Namespace"}]
+    for group in (workloads, rest, namespaces):
+        if not group:
+            continue
+        step.detail(
+            f"removing {len(group)} objects: {', '.join(sorted({str(item['kind']) for item in group}))}"
+        )
+        kubectl(
+            "delete",
+            "--ignore-not-found",
+            "--cascade=foreground",
+            f"--timeout={_TIMEOUT_SECONDS}s",
+            "-f",
+            "-",
+            stdin=as_list(group),
+            timeout=_TIMEOUT_SECONDS + 30,
+        )
+
+
+def _wait_gone(kubectl: Kubectl, namespaces: Sequence[str], volumes: set[str], step: Step) -> None:
+    """Wait for pods that end slowly, and for volumes that their provisioner takes down.
+
+    Raises:
+        TradestackError: something is still there when the time is up; it is named.
+    """
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
+    while True:
+        pods = kubectl.list("pods", "--all-namespaces", "-l", OWNED)
+        left = [f"pod {_name(pod)}" for pod in pods if pod["metadata"]["namespace"] in namespaces]
+        if volumes:
+            found = kubectl.list("persistentvolumes")
+            left += [f"volume {_name(volume)}" for volume in found if _name(volume) in volumes]
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            raise TradestackError(f"still there after {_TIMEOUT_SECONDS} s: {', '.join(left)}")
+        step.detail(f"waiting for {', '.join(left)}")
+        time.sleep(_POLL_SECONDS)
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    return str(item["metadata"]["name"])
+
+
+def _text(member: Reference) -> str:
+    metadata = member["metadata"]
+    where = f" in {metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{member['kind']} {metadata['name']}{where}"
