@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,8 @@ _NODE_SECONDS = 120.0
 _STOP_SECONDS = 90.0
 _KILL_SECONDS = 30.0
 _POLL_SECONDS = 0.3
+_TELLING = re.compile(r"^[EF]\d{4} |level=(error|fatal)|panic: |Error: ")
+"""Log lines that say why a component does not work."""
 
 
 @dataclass(frozen=True)
@@ -241,7 +244,8 @@ class Cluster:
     def _with_log(self, component: str) -> str:
         file = self.instance.logs / f"{component}.log"
         lines = file.read_text(errors="replace").splitlines() if file.exists() else []
-        return f"{component}: {lines[-1][-200:]}" if lines else component
+        telling = [line for line in lines[-200:] if _TELLING.search(line)] or lines
+        return f"{component}: {telling[-1][-300:]}" if lines else component
 
     def _pending_node(self) -> str:
         """Why the node is not Ready, nothing when it is."""

@@ -94,7 +94,6 @@ def kubelet(instance: Instance, plan: AddressPlan, *, authority: Path, serving: 
             "containerLogMaxSize": "10Mi",
             "containerLogMaxFiles": 3,
             "serializeImagePulls": False,
-            "logging": {"verbosity": 1},
         }
     )
 

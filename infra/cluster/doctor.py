@@ -209,10 +209,14 @@ def _namespaces() -> Check:
 
 def _nftables() -> Check:
     why = "kube-proxy and the way out of pods are nftables rules with nat, masquerade and numgen"
-    rules = (
-        "table ip ts-probe { chain c { type nat hook postrouting priority srcnat; "
-        "ct state new numgen random mod 2 == 3 masquerade } }"
-    )
+    rules = """
+        table ip ts-probe {
+            chain probe {
+                type nat hook postrouting priority srcnat
+                numgen random mod 2 0 masquerade
+            }
+        }
+    """
     fix = "modprobe nf_tables nft_chain_nat nft_masq nft_numgen"
     return _attempt("nftables", why, fix, lambda: run(["nft", "--check", "-f", "-"], stdin=rules))
 

@@ -213,6 +213,7 @@ def _own_mounts(instance: Instance) -> None:
 def main() -> None:
     """Supervise the instance named on the command line."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     os.umask(0o022)
     instance = Instance.named(sys.argv[1])
     with instance.supervisor_pid.open("w") as handle:
