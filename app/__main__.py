@@ -11,19 +11,27 @@ from app.roles import ROLES, Kind
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line of the app image; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m app", description="The trading application, one role per process.")
+    parser = argparse.ArgumentParser(
+        prog="python -m app", description="The trading application, one role per process."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run roles or tasks; `all` is the whole platform in this process")
-    run.add_argument("roles", nargs="+", metavar="ROLE", choices=[*ROLES, "all"], help=", ".join([*ROLES, "all"]))
+    run.add_argument(
+        "roles", nargs="+", metavar="ROLE", choices=[*ROLES, "all"], help=", ".join([*ROLES, "all"])
+    )
     run.add_argument("--port", type=int, default=8080, help="public port of `all` (default 8080)")
     run.add_argument("--data", help="directory of the database of `all` (default: a temporary one)")
 
     commands.add_parser("roles", help="list the roles")
     check = commands.add_parser("healthcheck", help="exit code 0 when a role of this machine is ready")
-    check.add_argument("role", nargs="?", default="gateway", choices=[r.name for r in ROLES.values() if r.port])
+    check.add_argument(
+        "role", nargs="?", default="gateway", choices=[r.name for r in ROLES.values() if r.port]
+    )
     migrate = commands.add_parser("migrate", help="bring the database schema to a revision")
-    migrate.add_argument("--to", default="head", metavar="REVISION", help="head (default), base, -1 or a revision")
+    migrate.add_argument(
+        "--to", default="head", metavar="REVISION", help="head (default), base, -1 or a revision"
+    )
     commands.add_parser("topics", help="create the broker's topics")
     wait = commands.add_parser("wait", help="end when every address takes connections")
     wait.add_argument("addresses", nargs="+", metavar="HOST:PORT")

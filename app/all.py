@@ -1,6 +1,8 @@
 """The whole platform in one process: SQLite, bus and cache in memory, one public port."""
 
 import asyncio
+import os
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,18 +18,18 @@ from app.roles import ROLES, Kind
 async def run_all(port: int, data: str | None) -> None:
     """Run every role until SIGTERM or SIGINT; prints the address when it is up.
 
-    `data` is the directory that keeps the database; without it a temporary one is used and removed at the end.
+    `data` is the directory that keeps the database; without it a temporary one is used.
     """
     stopping = process.stop_on_signal()
     with ExitStack() as cleanup:
-        directory = Path(data or cleanup.enter_context(tempfile.TemporaryDirectory(prefix="tradestack-")))
-        directory.mkdir(parents=True, exist_ok=True)
+        directory = data or cleanup.enter_context(tempfile.TemporaryDirectory(prefix="tradestack-"))
         settings = Settings.load(
-            database_url=f"sqlite+aiosqlite:///{directory.resolve()}/tradestack.db",
+            database_url=f"sqlite+aiosqlite:///{_database_file(directory)}",
             bus_url="memory://",
             cache_url="memory://",
             host="127.0.0.1",
             port=0,
+            **_log_style(),
         )
         logs.configure(settings)
         backends = Backends(settings)
@@ -48,7 +50,19 @@ async def run_all(port: int, data: str | None) -> None:
             announcer.cancel()
 
 
+def _database_file(directory: str) -> Path:
+    path = Path(directory).resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    return path / "tradestack.db"
+
+
+def _log_style() -> dict[str, str]:
+    """What a person at a terminal wants to read, unless the environment says otherwise."""
+    style = {"log_format": "console", "log_level": "WARNING"} if sys.stdout.isatty() else {}
+    return {name: value for name, value in style.items() if f"APP_{name.upper()}" not in os.environ}
+
+
 async def _announce(runtimes: list[Runtime], url: str) -> None:
-    while not all(runtime.ready for runtime in runtimes):
-        await asyncio.sleep(0.02)
+    for runtime in runtimes:
+        await runtime.became_ready.wait()
     print(f"Tradestack is up: {url}", flush=True)

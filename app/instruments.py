@@ -81,7 +81,15 @@ class Instrument:
 
 def _crypto(symbol: str, name: str, tick: str, lot: str, start: str, volatility: float) -> Instrument:
     return Instrument(
-        symbol, name, AssetClass.CRYPTO, "USD", Decimal(tick), Decimal(lot), Calendar.ALWAYS, Decimal(start), volatility
+        symbol,
+        name,
+        AssetClass.CRYPTO,
+        "USD",
+        Decimal(tick),
+        Decimal(lot),
+        Calendar.ALWAYS,
+        Decimal(start),
+        volatility,
     )
 
 

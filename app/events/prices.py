@@ -7,7 +7,7 @@ from app.events.registry import Payload, event
 
 @event("price.updates")
 class PriceTick(Payload):
-    """The state of a symbol after a trade. Every tick is a whole snapshot, so the newest one replaces all before."""
+    """The state of a symbol after a trade: a whole snapshot, so the newest one replaces all before."""
 
     symbol: str
     epoch: str

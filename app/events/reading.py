@@ -13,11 +13,13 @@ from app.kit.bus import Message
 
 P = TypeVar("P", bound=Payload)
 _log = logs.get(__name__)
-_unreadable = Counter("events_unreadable_total", "Messages that were skipped because they are no event", ["topic"])
+_unreadable = Counter(
+    "events_unreadable_total", "Messages that were skipped because they are no event", ["topic"]
+)
 
 
 def payloads(messages: Iterable[Message], schema: type[P]) -> Iterator[P]:
-    """The payloads of one class in order; other events are passed over, what is no event is logged and counted."""
+    """The payloads of one class in order; passes over other events, logs and counts what is no event."""
     wanted = name_of(schema)
     for message in messages:
         try:
@@ -26,4 +28,6 @@ def payloads(messages: Iterable[Message], schema: type[P]) -> Iterator[P]:
                 yield schema.model_validate(event.payload)
         except ValidationError as error:
             _unreadable.labels(message.topic).inc()
-            _log.error("unreadable", topic=message.topic, offset=message.offset, reason=str(error.errors()[0]["msg"]))
+            _log.error(
+                "unreadable", topic=message.topic, offset=message.offset, reason=str(error.errors()[0]["msg"])
+            )

@@ -13,7 +13,7 @@ _DAY = 24 * _HOUR
 
 
 class Payload(BaseModel):
-    """Parent of every payload. A change that old readers cannot take gets a new version beside the old one."""
+    """Parent of every payload. What old readers cannot take gets a new version beside the old one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -55,7 +55,7 @@ P = TypeVar("P", bound=Payload)
 
 
 def event(topic: str, version: int = 1) -> Callable[[type[P]], type[P]]:
-    """Register a payload class in the family of `topic`; the class name without V2, V3… is the event's type."""
+    """Register a payload class in the family of `topic`; its name without V2, V3… is the event's type."""
 
     def register(schema: type[P]) -> type[P]:
         name = schema.__name__.removesuffix(f"V{version}")

@@ -1,4 +1,4 @@
-"""Order, trade, risk and portfolio events. Prices are ticks, quantities lots, amounts minor units of the asset."""
+"""Order, trade, risk and portfolio events. Prices are ticks, quantities lots, amounts minor units."""
 
 from typing import Literal
 

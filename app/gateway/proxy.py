@@ -29,6 +29,8 @@ HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_OWN = HOP_BY_HOP | {REQUEST_ID, "date"}
+"""Headers of an upstream's answer that the gateway writes itself."""
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 _TIMEOUT = httpx.Timeout(30.0, connect=2.0, pool=5.0)
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
@@ -41,7 +43,7 @@ class Proxy:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Roles are reached by plain HTTP inside the cluster: reading the machine's CA bundle would cost 30 ms.
+        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read, which takes 30 ms.
         self._client = httpx.AsyncClient(
             timeout=_TIMEOUT,
             limits=_LIMITS,
@@ -55,6 +57,7 @@ class Proxy:
         await self._client.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         request = Request(scope, receive)
         try:
             response = await self._forward(request)
@@ -75,9 +78,7 @@ class Proxy:
         request.scope["metric_route"], role = found
         answer = await self._send(request, role)
         headers = [
-            (name, value)
-            for name, value in answer.headers.raw
-            if name.decode("latin-1").lower() not in HOP_BY_HOP | {REQUEST_ID}
+            (name, value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in _OWN
         ]
         response = StreamingResponse(
             _body(answer), answer.status_code, background=BackgroundTask(answer.aclose)
@@ -97,13 +98,22 @@ class Proxy:
             )
             try:
                 return await self._client.send(outgoing, stream=True)
-            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.RemoteProtocolError, httpx.ReadError) as error:
+            except (
+                httpx.ConnectError,
+                httpx.ConnectTimeout,
+                httpx.RemoteProtocolError,
+                httpx.ReadError,
+            ) as error:
                 if attempts:
                     continue
                 _log.warning("upstream failed", upstream=role, reason=repr(error))
-                raise Problem(502, "bad-gateway", f"{role} does not answer now.", headers={"Retry-After": "1"}) from None
+                raise Problem(
+                    502, "bad-gateway", f"{role} does not answer now.", headers={"Retry-After": "1"}
+                ) from None
             except httpx.PoolTimeout:
-                raise Problem(503, "overloaded", "Too many requests wait.", headers={"Retry-After": "1"}) from None
+                raise Problem(
+                    503, "overloaded", "Too many requests wait.", headers={"Retry-After": "1"}
+                ) from None
             except httpx.TimeoutException:
                 raise Problem(504, "gateway-timeout", f"{role} took too long.") from None
             except httpx.TransportError as error:

@@ -1,7 +1,7 @@
 """WebSockets through the gateway as bytes: no frame is decoded, copied together or masked again.
 
-What is read of the upstream's bytes is where its frames end, so that a close frame can be put in between two of
-them when the upstream dies or this process ends.
+What is read of the upstream's bytes is where its frames end, so that a close frame can be put in between two
+of them when the upstream dies or this process ends.
 """
 
 import asyncio
@@ -160,7 +160,7 @@ class Tunnel(asyncio.Protocol):
             self._upstream.transport.resume_reading()
 
     def shutdown(self) -> None:
-        """Called by uvicorn when the process ends: close with 1012, at a random moment of the next seconds."""
+        """Called by uvicorn when the process ends: close with 1012 at a random moment soon."""
         self._loop.call_later(random.uniform(0, _DRAIN_SPREAD), self._restart)  # noqa: S311 - jitter
 
     async def _connect(self, handshake: bytes) -> None:
@@ -210,7 +210,7 @@ class Tunnel(asyncio.Protocol):
         self._client.write(data)
 
     def upstream_lost(self) -> None:
-        """The upstream ended: after its own close frame that is all; otherwise the client is told to come back."""
+        """The upstream ended: unless it said so by a close frame, the client is told to come back."""
         if self._client is None:
             return
         _ended.labels("upstream").inc()

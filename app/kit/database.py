@@ -63,10 +63,9 @@ class Database:
             Unavailable: the database does not answer or broke the connection.
         """
         try:
-            async with self._sessions() as session:
-                async with session.begin():
-                    await session.connection(execution_options={"read_only": read_only})
-                    yield session
+            async with self._sessions() as session, session.begin():
+                await session.connection(execution_options={"read_only": read_only})
+                yield session
         except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
             raise Unavailable("database", error) from error
         except DBAPIError as error:

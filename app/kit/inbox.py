@@ -49,7 +49,7 @@ async def consume(
     subscription = await bus.subscribe(topics, consumer)
     try:
         while True:
-            messages = await subscription.batch(limit=100, timeout=1.0)
+            messages = await subscription.batch(limit=100, seconds=1.0)
             for message in messages:
                 event = Envelope.decode(message.value)
                 async with database.transaction() as session:

@@ -62,7 +62,9 @@ async def require_head(database: Database) -> None:
         revision = await current(database)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if revision is None or (revision in known and revision != head()):
-        raise Unavailable("database", f"schema is at {revision}, {head()} is needed: run `python -m app migrate`")
+        raise Unavailable(
+            "database", f"schema is at {revision}, {head()} is needed: run `python -m app migrate`"
+        )
 
 
 async def run(runtime: Runtime) -> None:

@@ -1,7 +1,7 @@
 """Events that leave with the transaction they belong to.
 
-A producer writes a row in its own transaction; the relay publishes rows afterwards, at least once and in order
-for each key.
+A producer writes a row in its own transaction; the relay publishes rows afterwards, at least once and in
+order for each key.
 """
 
 import asyncio
@@ -11,7 +11,18 @@ from contextlib import asynccontextmanager
 from zlib import crc32
 
 from prometheus_client import Counter, Gauge
-from sqlalchemy import BigInteger, Double, Integer, LargeBinary, SmallInteger, String, delete, func, select, text
+from sqlalchemy import (
+    BigInteger,
+    Double,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    String,
+    delete,
+    func,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,9 +58,9 @@ class OutboxRow(Base):
 async def write(session: AsyncSession, events: Sequence[Envelope]) -> None:
     """Add events to the transaction of `session`.
 
-    On PostgreSQL ids are given out before the commit, so two writers of one key would be free to commit in the
-    other order: a lock on the shard, held to the end of the transaction, rules that out. Locks are taken in
-    ascending order; call this once, last in the transaction.
+    On PostgreSQL ids are given out before the commit, so two writers of one key would be free to commit in
+    the other order: a lock on the shard, held to the end of the transaction, rules that out. Locks are taken
+    in ascending order; call this once, last in the transaction.
     """
     if not events:
         return
@@ -111,7 +122,7 @@ class Relay:
 
     @asynccontextmanager
     async def _owned(self, shard: int) -> AsyncIterator[bool]:
-        """Whether this process may relay the shard now. SQLite has one process, so there the answer is yes."""
+        """Whether this process may relay the shard now. SQLite serves one process, so there it may."""
         if not self._database.is_postgresql:
             yield True
             return

@@ -1,11 +1,12 @@
 """The three paths that every role answers beside its own."""
 
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
 
 from app.kit.runtime import Runtime
 
 JSON = "application/json"
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 def answer(runtime: Runtime, path: str) -> tuple[int, str, bytes] | None:

@@ -20,7 +20,9 @@ from app.roles import Need, Role
 
 _log = logs.get(__name__)
 _ready = Gauge("role_ready", "1 while the role takes requests", ["role"])
-_restarts = Counter("worker_restarts_total", "Background workers started again after a failure", ["role", "worker"])
+_restarts = Counter(
+    "worker_restarts_total", "Background workers started again after a failure", ["role", "worker"]
+)
 
 Worker = Callable[[], Awaitable[None]]
 
@@ -48,7 +50,10 @@ class Backends:
     def check(self, needs: frozenset[Need]) -> None:
         """Raise ConfigurationError when the environment names no service for one of `needs`."""
         examples = {
-            Need.DATABASE: (self._settings.database_url, "postgresql+asyncpg://trading@postgresql:5432/trading"),
+            Need.DATABASE: (
+                self._settings.database_url,
+                "postgresql+asyncpg://trading@postgresql:5432/trading",
+            ),
             Need.BUS: (self._settings.bus_url, "kafka://kafka:9092 or memory://"),
             Need.CACHE: (self._settings.cache_url, "redis://redis:6379/0 or memory://"),
         }
@@ -124,6 +129,8 @@ class Runtime:
     """Set once, when the process was told to end."""
     ready: bool = False
     """Whether requests should come here: needs are met, nothing is draining."""
+    became_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the role was ready for the first time."""
     pending: str = "starting"
     """Why the role is not ready."""
 
@@ -134,8 +141,8 @@ class Runtime:
     async def serve(self, server: Server, *workers: Worker, prepare: Worker | None = None) -> None:
         """Listen, wait for the needs, prepare, run the workers; when told to stop, drain and return.
 
-        Liveness answers from the first moment and depends on nothing; readiness follows the needs and `prepare`,
-        which is tried again for as long as it raises Unavailable.
+        Liveness answers from the first moment and depends on nothing; readiness follows the needs and
+        `prepare`, which is tried again for as long as it raises Unavailable.
         """
         structlog.contextvars.bind_contextvars(role=self.role.name)
         self.directory[self.role.name] = url = await server.start()
@@ -200,5 +207,7 @@ class Runtime:
 
     def _set_ready(self, ready: bool, pending: str) -> None:
         self.ready, self.pending = ready, pending
+        if ready:
+            self.became_ready.set()
         _ready.labels(self.role.name).set(ready)
         _log.info("ready" if ready else pending)

@@ -69,7 +69,9 @@ async def _http_exception(_: Request, error: Exception) -> Response:
 
 async def _invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type
-    errors = [{"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()]
+    errors = [
+        {"field": ".".join(str(part) for part in e["loc"]), "message": e["msg"]} for e in error.errors()
+    ]
     told = "; ".join(f"{e['field']}: {e['message']}" for e in errors)
     return Problem(422, "invalid-request", told, errors=errors).response()
 
@@ -82,7 +84,9 @@ async def _unavailable(_: Request, error: Exception) -> Response:
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
-    return Problem(500, "internal-error", "Something went wrong on our side; the request id finds it.").response()
+    return Problem(
+        500, "internal-error", "Something went wrong on our side; the request id finds it."
+    ).response()
 
 
 class Observed:
@@ -93,6 +97,7 @@ class Observed:
         self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

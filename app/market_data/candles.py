@@ -43,7 +43,7 @@ class Aggregator:
         """Candles that were finished, oldest first."""
 
     def add(self, tick: PriceTick) -> None:
-        """Take one tick. A tick older than the current candle counts as a trade of the current one's start."""
+        """Take one tick. One that is older than the current candle still counts as a trade of it."""
         start = start_of(tick.at)
         current = self._current
         if current is not None and start > current.start:

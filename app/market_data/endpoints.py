@@ -34,10 +34,11 @@ def _known(symbol: str) -> str:
 
 @router.get("/instruments")
 async def instruments(request: Request) -> list[InstrumentView]:
-    """Every instrument."""
+    """Every instrument, the best known ones of each asset class first."""
     database = _backends(request).database
     async with database.transaction(read_only=True) as session:
-        return [InstrumentView.of(row) for row in await MarketRepository(database).instruments(session)]
+        rows = {row.symbol: row for row in await MarketRepository(database).instruments(session)}
+    return [InstrumentView.of(rows[symbol]) for symbol in INSTRUMENTS if symbol in rows]
 
 
 @router.get("/tickers")
@@ -77,7 +78,10 @@ async def candles(
     page = found[-limit:]
     previous = datetime.fromtimestamp(page[0].start, UTC) if len(found) > limit else None
     return CandlePage(
-        symbol=symbol, interval=interval, candles=[CandleView.of(candle) for candle in page], previous=previous
+        symbol=symbol,
+        interval=interval,
+        candles=[CandleView.of(candle) for candle in page],
+        previous=previous,
     )
 
 

@@ -1,6 +1,6 @@
 """All SQL of market data. Nothing here commits."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -35,14 +35,17 @@ class MarketRepository:
         return (await session.scalars(select(InstrumentRow).order_by(InstrumentRow.symbol))).all()
 
     async def progress(self, session: AsyncSession, symbols: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """(epoch, seq) up to which ticks are in the candles; the rows stay locked to the end of the transaction."""
+        """(epoch, seq) up to which ticks are in the candles; locks the rows to the end of the transaction."""
         wanted = select(ProgressRow).where(ProgressRow.symbol.in_(list(symbols)))
         rows = await session.scalars(wanted.order_by(ProgressRow.symbol).with_for_update())
         return {row.symbol: (row.epoch, row.seq) for row in rows}
 
     async def save_progress(self, session: AsyncSession, progress: dict[str, tuple[str, int]]) -> None:
         """Insert or update."""
-        rows = [{"symbol": symbol, "epoch": epoch, "seq": seq} for symbol, (epoch, seq) in sorted(progress.items())]
+        rows = [
+            {"symbol": symbol, "epoch": epoch, "seq": seq}
+            for symbol, (epoch, seq) in sorted(progress.items())
+        ]
         await self._upsert(session, ProgressRow, rows, ("symbol",), ("epoch", "seq"))
 
     async def open_candles(self, session: AsyncSession, symbols: Iterable[str]) -> dict[str, Candle]:
@@ -56,7 +59,8 @@ class MarketRepository:
         same = and_(CandleRow.symbol == newest.c.symbol, CandleRow.start == newest.c.start)
         rows = await session.scalars(select(CandleRow).join(newest, same))
         return {
-            row.symbol: Candle(row.symbol, row.start, *(getattr(row, column) for column in _CANDLE)) for row in rows
+            row.symbol: Candle(row.symbol, row.start, *(getattr(row, column) for column in _CANDLE))
+            for row in rows
         }
 
     async def save_candles(self, session: AsyncSession, candles: Sequence[Candle]) -> None:
@@ -64,7 +68,9 @@ class MarketRepository:
         if not candles:
             return
         await self._ensure_partitions(session, {candle.start for candle in candles})
-        await self._upsert(session, CandleRow, [asdict(candle) for candle in candles], ("symbol", "start"), _CANDLE)
+        await self._upsert(
+            session, CandleRow, [asdict(candle) for candle in candles], ("symbol", "start"), _CANDLE
+        )
 
     async def candles(
         self, session: AsyncSession, symbol: str, seconds: int, start: int | None, end: int | None, limit: int
@@ -111,7 +117,7 @@ class MarketRepository:
         self,
         session: AsyncSession,
         table: type[CandleRow] | type[ProgressRow] | type[InstrumentRow],
-        rows: Sequence[dict[str, object]],
+        rows: Sequence[Mapping[str, object]],
         key: tuple[str, ...],
         columns: tuple[str, ...],
     ) -> None:

@@ -44,7 +44,9 @@ class InstrumentView(BaseModel):
     def of(cls, row: InstrumentRow) -> "InstrumentView":
         """From its row."""
         is_open = Calendar(row.calendar).is_open(datetime.now(UTC))
-        return cls.model_validate({**{k: v for k, v in vars(row).items() if k != "_sa_instance_state"}, "open": is_open})
+        return cls.model_validate(
+            {**{k: v for k, v in vars(row).items() if k != "_sa_instance_state"}, "open": is_open}
+        )
 
 
 class TickerView(BaseModel):

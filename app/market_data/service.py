@@ -44,7 +44,7 @@ class CandleWriter:
         subscription = await self._bus.subscribe([_TOPIC], _GROUP)
         try:
             while True:
-                messages = await subscription.batch(_BATCH, timeout=_PAUSE)
+                messages = await subscription.batch(_BATCH, seconds=_PAUSE)
                 if messages:
                     await self.take(list(payloads(messages, PriceTick)))
                     await subscription.commit(messages)
@@ -54,7 +54,7 @@ class CandleWriter:
             await subscription.close()
 
     async def take(self, ticks: Sequence[PriceTick]) -> None:
-        """Fold ticks into the stored candles in one transaction, with an event for each candle that is finished."""
+        """Fold ticks into the stored candles, with an event for each finished one, in one transaction."""
         by_symbol: dict[str, list[PriceTick]] = defaultdict(list)
         for tick in ticks:
             by_symbol[tick.symbol].append(tick)

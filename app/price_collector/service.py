@@ -37,9 +37,10 @@ _epochs = Counter("price_epochs_total", "Epochs begun")
 class Collector:
     """Takes quotes of a feed and publishes them as numbered ticks; goes on without bus or cache.
 
-    The cache is written before the bus: a tick that the cache knows may never have been published, which readers
-    see as a gap; the other way round a restart would give a number out twice. When the cache cannot be written a
-    new epoch begins, which it never hears of, so that resuming from its old content cannot repeat a number either.
+    The cache is written before the bus: a tick that the cache knows may never have been published, which
+    readers see as a gap; the other way round a restart would give a number out twice. When the cache cannot
+    be written a new epoch begins, which it never hears of, so that resuming from its old content cannot repeat
+    a number either.
     """
 
     def __init__(self, bus: Bus, cache: Cache) -> None:
@@ -62,7 +63,7 @@ class Collector:
         return known
 
     async def take(self, quotes: Sequence[Quote], *, wait: bool = False) -> None:
-        """Number quotes and queue them for the bus; with `wait`, wait for room instead of dropping the oldest."""
+        """Number quotes and queue them; with `wait`, wait for room instead of dropping the oldest."""
         if not quotes:
             return
         while wait and len(self._buffer) > _BUFFER - len(quotes):

@@ -30,6 +30,8 @@ _MAX_MESSAGE = 16 * 1024
 """Bytes of a client's message."""
 _PING_SECONDS = 20.0
 _CLOSES_PER_SECOND = 500.0
+_GOODBYE_SECONDS = 2.0
+"""Time that clients have to answer the close."""
 _PAUSE = 0.1
 """Seconds between two batches of closes."""
 _log = logs.get(__name__)
@@ -67,7 +69,7 @@ class Connection(WSListener):
         if self.transport is not None:
             self.transport = None
             self._hub.leave(self.client)
-            self._server.connections.discard(self)
+            self._server.left(self)
 
     def pause_writing(self) -> None:
         """The write buffer is over its limit."""
@@ -133,6 +135,7 @@ class PriceServer(Server):
         self.hub = hub
         self.buffer_bytes = runtime.settings.client_buffer_bytes
         self.connections: set[Connection] = set()
+        self._fewer = asyncio.Event()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> str:
@@ -171,11 +174,16 @@ class PriceServer(Server):
         )
         return WSUpgradeResponseWithListener(cast(WSUpgradeResponse, response), None)
 
+    def left(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self._fewer.set()
+
     async def drain(self, seconds: float) -> None:
         """Announce the end, close everyone with 1012 a few at a time, stop listening.
 
-        Probes are answered until the end. Clients come back at different moments, so that they spread over the
-        other replicas.
+        Probes are answered until the end. Clients come back at different moments, so that they spread over
+        the other replicas.
         """
         deadline = asyncio.get_running_loop().time() + seconds
         spread = min(seconds * 0.7, len(self.connections) / _CLOSES_PER_SECOND)
@@ -190,8 +198,13 @@ class PriceServer(Server):
                 connection.close(WSCloseCode.SERVICE_RESTART, "service restart")
             if number < batches - 1:
                 await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
-        while self.connections and asyncio.get_running_loop().time() < min(deadline, deadline - seconds + spread + 2):
-            await asyncio.sleep(0.02)
+        try:
+            async with asyncio.timeout_at(min(deadline, deadline - seconds + spread + _GOODBYE_SECONDS)):
+                while self.connections:
+                    self._fewer.clear()
+                    await self._fewer.wait()
+        except TimeoutError:
+            _log.warning("clients did not answer the close", connections=len(self.connections))
         for connection in tuple(self.connections):
             if connection.transport is not None:
                 connection.transport.disconnect(graceful=False)

@@ -1,7 +1,7 @@
 """Fan-out of ticks: who is subscribed to what, and what each of them has to be told.
 
-Clients with the same symbols form a group; the bytes of a batch are put together once for a group and written to
-each of its clients with one call.
+Clients with the same symbols form a group; the bytes of a batch are put together once for a group and written
+to each of its clients with one call.
 """
 
 from collections.abc import Iterable
@@ -15,10 +15,12 @@ from app.price_service.sequence import SequenceTracker, Verdict
 
 SERVICE = "price-service"
 connections = Gauge("websocket_connections_active", "Open WebSocket connections", ["service"]).labels(SERVICE)
-subscriptions = Gauge("websocket_subscriptions_active", "Symbols subscribed, over all connections", ["service"]).labels(
+subscriptions = Gauge(
+    "websocket_subscriptions_active", "Symbols subscribed, over all connections", ["service"]
+).labels(SERVICE)
+published = Counter("websocket_messages_published", "Messages written to clients", ["service"]).labels(
     SERVICE
 )
-published = Counter("websocket_messages_published", "Messages written to clients", ["service"]).labels(SERVICE)
 resyncs = Counter("price_resyncs_total", "Snapshots sent because the stream had a gap", ["reason"])
 conflated = Counter("websocket_ticks_conflated_total", "Ticks not written to a client that was slow")
 
@@ -78,7 +80,7 @@ class Hub:
     def publish(self, ticks: Iterable[PriceTick]) -> None:
         """Take new ticks, oldest first, and write them to those who want them.
 
-        Every tick holds the whole state of its symbol, so after a gap or a new epoch it is itself the snapshot.
+        Every tick holds the whole state of its symbol, so after a gap or new epoch it is itself the snapshot.
         """
         frames: list[tuple[str, bytes]] = []
         for tick in ticks:
@@ -95,7 +97,9 @@ class Hub:
             for symbols, clients in list(self._groups.items()):
                 self._publish_to(symbols, tuple(clients), frames)
 
-    def _publish_to(self, symbols: frozenset[str], clients: tuple[Client, ...], frames: list[tuple[str, bytes]]) -> None:
+    def _publish_to(
+        self, symbols: frozenset[str], clients: tuple[Client, ...], frames: list[tuple[str, bytes]]
+    ) -> None:
         wanted = [(symbol, data) for symbol, data in frames if symbol in symbols]
         if not wanted:
             return

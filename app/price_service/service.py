@@ -47,7 +47,7 @@ class Follower:
                 await self.open()
             assert self._subscription is not None  # noqa: S101 - opened above
             while True:
-                messages = await self._subscription.batch(_BATCH, timeout=1.0)
+                messages = await self._subscription.batch(_BATCH, seconds=1.0)
                 self._hub.publish(payloads(messages, PriceTick))
         finally:
             await self.close()

@@ -36,8 +36,8 @@ class Topic:
 class Subscription(Protocol):
     """One consumer of some topics."""
 
-    async def batch(self, limit: int, timeout: float) -> list[Message]:
-        """Up to `limit` messages; waits at most `timeout` seconds for the first one.
+    async def batch(self, limit: int, seconds: float) -> list[Message]:
+        """Up to `limit` messages; waits at most `seconds` for the first one.
 
         Raises:
             Unavailable: the subscription is broken and has to be opened anew.

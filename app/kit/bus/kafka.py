@@ -8,16 +8,11 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import (
-    AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
-    NewPartitions,
-    NewTopic,
-    ResourceType,
-)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.aio import AIOConsumer, AIOProducer
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from app.kit import logs
 from app.kit.bus import Bus, Message, Record, Subscription, Topic
@@ -27,7 +22,9 @@ _ANSWER_SECONDS = 5.0
 _DELIVERY_SECONDS = 15.0
 _log = logs.get(__name__)
 _library_log = logging.getLogger("librdkafka")
-_library_log.setLevel(logging.ERROR)  # reconnects are told once by `_on_error`, not by every thread of the library
+_library_log.setLevel(
+    logging.ERROR
+)  # reconnects are told once by `_on_error`, not by every thread of the library
 
 
 async def _on_error(error: KafkaError) -> None:
@@ -39,10 +36,10 @@ class _KafkaSubscription(Subscription):
         self._consumer = consumer
         self._group = group
 
-    async def batch(self, limit: int, timeout: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float) -> list[Message]:
         received: list[KafkaMessage] = []
         # Waits for the first message only: `consume` would wait for all `limit` of them.
-        first = await self._consumer.poll(timeout)
+        first = await self._consumer.poll(seconds)
         if first is not None:
             received = [first, *await self._consumer.consume(limit - 1, 0)] if limit > 1 else [first]
         messages = []
@@ -85,7 +82,7 @@ class KafkaBus(Bus):
     """Idempotent producer with acks=all; consumers that commit only when told to."""
 
     def __init__(self, servers: str, client_id: str) -> None:
-        self._common = {
+        self._common: dict[str, str | int | float | bool] = {
             "bootstrap.servers": servers,
             "client.id": client_id,
             "log.connection.close": False,
@@ -109,7 +106,7 @@ class KafkaBus(Bus):
                 compression_type="lz4",
                 partitioner="murmur2_random",
             )
-            # Flushing is explicit, so the client's own timer is off; two threads let a publish overtake a stuck one.
+            # Flushing is explicit, so the client's own timer is off.
             self._producer = AIOProducer(config, max_workers=2, batch_size=10_000, buffer_timeout=0)
         return self._producer
 
@@ -154,7 +151,9 @@ class KafkaBus(Bus):
                 await consumer.subscribe(list(topics))
             else:
                 # Without group management: no rebalance, and the place is fixed before this returns.
-                places = [TopicPartition(topic, number) for topic in topics for number in known[topic].partitions]
+                places = [
+                    TopicPartition(topic, number) for topic in topics for number in known[topic].partitions
+                ]
                 for place in places:
                     _, place.offset = await consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)
                 await consumer.assign(places)
@@ -218,4 +217,3 @@ class KafkaBus(Bus):
         if self._producer is not None:
             await self._producer.purge()
             await self._producer.close()
-

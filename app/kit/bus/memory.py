@@ -42,12 +42,12 @@ class _MemorySubscription(Subscription):
         self.positions: dict[tuple[str, int], int] = {}
         self.news = asyncio.Event()
 
-    async def batch(self, limit: int, timeout: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float) -> list[Message]:
         found = self._read(limit)
         if not found:
             self.news.clear()
             try:
-                await asyncio.wait_for(self.news.wait(), timeout)
+                await asyncio.wait_for(self.news.wait(), seconds)
             except TimeoutError:
                 return []
             found = self._read(limit)

@@ -39,7 +39,7 @@ class RedisCache(Cache):
     async def write_hash(self, name: str, fields: Mapping[str, bytes]) -> None:
         """See `Cache`."""
         if fields:
-            await self._answer(self._redis.hset(name, mapping=dict(fields)))
+            await self._answer(self._redis.hset(name, mapping=cast(Any, fields)))
 
     async def ping(self) -> None:
         """See `Cache`."""

@@ -60,7 +60,7 @@ def upgrade() -> None:
         sa.Column("volume", sa.BigInteger(), nullable=False),
         sa.Column("trades", sa.BigInteger(), nullable=False),
         sa.Column("closed", sa.Boolean(), nullable=False),
-        **({"postgresql_partition_by": "RANGE (start)"} if postgresql else {}),
+        postgresql_partition_by="RANGE (start)",
     )
     if postgresql:
         op.execute("CREATE INDEX ix_candles_start_brin ON candles USING brin (start)")

@@ -22,6 +22,13 @@ _MAX_CHANGE = 0.05
 _PULL = 0.01
 
 
+def _last_open(calendar: Calendar, at: datetime) -> datetime:
+    """The newest moment up to `at` with trading, to a quarter of an hour."""
+    while not calendar.is_open(at):
+        at -= timedelta(minutes=15)
+    return at
+
+
 class SimulatedFeed(Feed):
     """The same seed, start and moments give the same quotes."""
 
@@ -35,7 +42,7 @@ class SimulatedFeed(Feed):
         history: timedelta = timedelta(0),
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`rate` is the mean number of updates per second and symbol; `last_prices`, in ticks, are gone on from."""
+        """`rate` is the mean number of updates per second and symbol; goes on from `last_prices` (ticks)."""
         self._random = random.Random(seed)  # noqa: S311 - a simulation, repeatable on purpose
         self._rate = rate
         self._history = history
@@ -51,6 +58,7 @@ class SimulatedFeed(Feed):
         """See `Feed`."""
         now = self._clock()
         at = now - self._history
+        yield [self._quote(i, _last_open(i.calendar, at)) for i in self._instruments]
         while at < now - _HISTORY_STEP:
             yield self.step(at, _HISTORY_STEP.total_seconds(), probability=1.0)
             at += _HISTORY_STEP
@@ -78,7 +86,9 @@ class SimulatedFeed(Feed):
             trades = self._random.random() < probability
             if not self._was_open[instrument.calendar]:
                 continue
-            shock = _MARKET_WEIGHT * market + _CLASS_WEIGHT * shocks[instrument.asset_class] + _OWN_WEIGHT * own
+            shock = (
+                _MARKET_WEIGHT * market + _CLASS_WEIGHT * shocks[instrument.asset_class] + _OWN_WEIGHT * own
+            )
             change = instrument.volatility * scale * shock
             if opened[instrument.calendar]:
                 change += gauss(0, _GAP)
