@@ -71,8 +71,8 @@ def allocate(taken_slots: Iterable[int], reached: Iterable[IPv4Network]) -> Addr
         if slot not in taken and not conflicts(plan, routes):
             return plan
     raise TradestackError(
-        "no free address range: 10.96.0.0/16, 10.97.0.0/16 and 10.98.0.0/16 are all routed or used by instances",
-        hint="see `ip route` and `tradestack cluster status`; `tradestack cluster down --purge` frees a range",
+        "no free address range: all of 10.96.0.0/16, 10.97.0.0/16 and 10.98.0.0/16 is routed or in use",
+        hint="see `ip route`; `tradestack cluster down --purge` frees the range of a cluster",
     )
 
 
@@ -82,7 +82,7 @@ def conflicts(plan: AddressPlan, reached: Iterable[IPv4Network]) -> list[IPv4Net
 
 
 def reached_networks(*, except_link: str) -> list[IPv4Network]:
-    """IPv4 networks that the machine has routes or addresses in, the default route and `except_link` left out."""
+    """IPv4 networks that the machine has routes or addresses in, but not the default route and that of `except_link`."""
     found = []
     for route in json.loads(run(["ip", "-4", "-json", "route", "show", "table", "all"]) or "[]"):
         destination = str(route["dst"])

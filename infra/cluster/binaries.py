@@ -167,7 +167,7 @@ def _go_environment() -> dict[str, str]:
 def _build(tool: Path, name: str, target: Path) -> None:
     partial = target.with_name(f"{name}.{os.getpid()}")
     try:
-        command = [tool, "build", *_build_flags(), "-o", partial, _program(name).package]
+        command: list[str | Path] = [tool, "build", *_build_flags(), "-o", partial, _program(name).package]
         run(command, cwd=SOURCES, env=_go_environment())
         partial.rename(target)
     finally:

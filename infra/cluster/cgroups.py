@@ -1,4 +1,4 @@
-"""Control groups: every process of an instance lives below the instance's own group, so that none is ever lost."""
+"""Control groups: every process of an instance is below the instance's own group, so that none is lost."""
 
 import os
 import signal

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.cluster import addons, binaries, cgroups, doctor, network
+from infra.cluster import addons, binaries, cgroups, doctor, network, node
 from infra.cluster.components import Programs
 from infra.cluster.instance import RUN_ROOT, Instance
 from infra.errors import TradestackError
@@ -81,9 +81,7 @@ class Cluster:
         """
         plan = self.instance.kept_addresses()
         if plan is None:
-            raise TradestackError(
-                f"cluster {self.name!r} does not exist", hint=f"tradestack cluster up --name {self.name}"
-            )
+            raise self._not_up()
         return str(plan.node)
 
     def up(self, steps: Steps) -> None:
@@ -103,20 +101,13 @@ class Cluster:
             if self._alive() and not programs.running(self.instance):
                 with steps.step("Stop the older cluster", estimate_s=15):
                     self._stop()
-            archives = build.ensure([*addons.IMAGES, "pause"], steps)
             if not self._alive():
-                with steps.step(f"Start cluster {self.name}", estimate_s=12) as step:
+                with steps.step(f"Start cluster {self.name}") as step:
                     self._start(programs)
-                    self._wait(step, _COMPONENTS_SECONDS, self._pending_components)
-            missing = {
-                name: file for name, file in archives.items() if not self.has_image(catalog.reference(name))
-            }
-            if missing:
-                with steps.step("Load system images", estimate_s=2 * len(missing)) as step:
-                    for name, archive in missing.items():
-                        step.detail(name)
-                        self.load_image(archive)
+                    self._wait(step, _COMPONENTS_SECONDS, lambda: self._pending_components("containerd"))
+            self._load_missing(build.ensure([*addons.IMAGES, "pause"], steps), steps)
             with steps.step("Node ready", estimate_s=10) as step:
+                self._wait(step, _COMPONENTS_SECONDS, self._pending_components)
                 self._wait(step, _NODE_SECONDS, self._pending_node)
             with steps.step("DNS, metrics and storage ready", estimate_s=20) as step:
                 addons.apply(self.kubectl, self.instance)
@@ -144,11 +135,9 @@ class Cluster:
             TradestackError: the cluster is not up, or kubectl failed.
         """
         if not self.kubectl_path.exists() or not self.kubeconfig_path.exists():
-            raise TradestackError(
-                f"cluster {self.name!r} is not up", hint=f"tradestack cluster up --name {self.name}"
-            )
+            raise self._not_up()
         environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
-        command = [self.kubectl_path, "--kubeconfig", self.kubeconfig_path, *arguments]
+        command: list[str | Path] = [self.kubectl_path, "--kubeconfig", self.kubeconfig_path, *arguments]
         return run(command, stdin=stdin, env=environment)
 
     def load_image(self, archive: Path) -> None:
@@ -160,8 +149,23 @@ class Cluster:
         """Whether the node has the image."""
         return bool(self._ctr("images", "list", "--quiet", f"name=={reference}").strip())
 
+    def _load_missing(self, archives: Mapping[str, Path], steps: Steps) -> None:
+        missing = {
+            name: file for name, file in archives.items() if not self.has_image(catalog.reference(name))
+        }
+        if missing:
+            with steps.step("Load system images", estimate_s=1.5 * len(missing)) as step:
+                for name, archive in missing.items():
+                    step.detail(name)
+                    self.load_image(archive)
+
     def _ctr(self, *arguments: str) -> str:
         return run(["ctr", "--address", self.instance.containerd_socket, "--namespace", "k8s.io", *arguments])
+
+    def _not_up(self) -> TradestackError:
+        return TradestackError(
+            f"cluster {self.name!r} is not up", hint=f"tradestack cluster up --name {self.name}"
+        )
 
     def _alive(self) -> bool:
         return supervisor_pid(self.instance) is not None
@@ -176,16 +180,8 @@ class Cluster:
             folder.mkdir(parents=True, exist_ok=True)
         programs.save(instance)
         network.create(instance, plan)
-        namespaces = [
-            "nsenter",
-            f"--net={network.namespace_path(instance)}",
-            "unshare",
-            "--mount",
-            "--propagation=slave",
-        ]
-        environment = {
-            key: value for key, value in os.environ.items() if key not in {"KUBECONFIG", "NOTIFY_SOCKET"}
-        }
+        space = network.namespace_path(instance)
+        namespaces = ["nsenter", f"--net={space}", "unshare", "--mount", "--propagation=slave"]
         with (instance.logs / "supervisor.log").open("ab") as sink:
             process = subprocess.Popen(
                 [*namespaces, sys.executable, "-m", "infra.cluster.supervisor", self.name],
@@ -193,7 +189,6 @@ class Cluster:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 cwd="/",
-                env=environment,
                 start_new_session=True,
             )
         while not self._alive():
@@ -231,14 +226,14 @@ class Cluster:
         known = json.loads(self.instance.report.read_text())
         return [ComponentStatus(name, **values) for name, values in known.items()]
 
-    def _pending_components(self) -> str:
-        """Which components do not work yet, nothing when all do."""
+    def _pending_components(self, only: str = "") -> str:
+        """Which component does not work yet and why, nothing when all do, or when `only` that one does."""
         if not self._alive() and self.instance.supervisor_pid.exists():
             return self._with_log("supervisor")
         components = self._components()
         if not components:
             return "supervisor"
-        pending = [each for each in components if not each.ready]
+        pending = [each for each in components if not each.ready and only in ("", each.name)]
         return self._with_log(pending[0].name) if pending else ""
 
     def _with_log(self, component: str) -> str:
@@ -249,14 +244,7 @@ class Cluster:
 
     def _pending_node(self) -> str:
         """Why the node is not Ready, nothing when it is."""
-        query = '{range .status.conditions[?(@.type=="Ready")]}{.status} {.reason}: {.message}{end}'
-        try:
-            condition = self.kubectl(
-                "get", "node", self.name, "-o", f"jsonpath={query}", "--request-timeout=5s"
-            )
-        except TradestackError as error:
-            return str(error)
-        return "" if condition.startswith("True") else condition or "not registered"
+        return node.pending(self.kubectl, self.name, Programs.saved_at(self.instance))
 
     def _wait(self, step: Step, seconds: float, pending: Callable[[], str]) -> None:
         deadline = time.monotonic() + seconds

@@ -53,8 +53,8 @@ def status(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
-        state = "ready" if found.ready else "not ready" if found.running else "stopped"
-        typer.echo(f"{name}: {state}" + (f", node {found.node_ip}" if found.node_ip else ""))
+        summary = "ready" if found.ready else "not ready" if found.running else "stopped"
+        typer.echo(f"{name}: {summary}" + (f", node {found.node_ip}" if found.node_ip else ""))
         table = Table("component", "process", "state", "restarts", box=None)
         for each in found.components:
             table.add_row(
@@ -93,7 +93,7 @@ def logs(
 
 
 def doctor(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
-    """Tell what this machine lacks, why it matters and the command that fixes it; exit code 1 if anything fails."""
+    """Tell what this machine lacks, why it matters and what fixes it; exit code 1 if anything fails."""
     found = checks.doctor(Instance.named(name))
     passed = all(check.passed for check in found)
     if as_json:

@@ -5,6 +5,7 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -19,6 +20,15 @@ from infra.process import CommandFailed, run
 
 _PROBE_SECONDS = 5.0
 _HTTP_OK = 200
+_KUBE_NAMES = (
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-proxy",
+    "kube-scheduler",
+    "kubectl",
+    "kubelet",
+)
+"""Names by which the multi-call binary is called."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,11 @@ class Programs:
         """Write them where the instance's supervisor reads them."""
         _programs_file(instance).write_text(json.dumps(asdict(self), default=str))
 
+    @staticmethod
+    def saved_at(instance: Instance) -> datetime:
+        """When the instance was started, in whole seconds, as Kubernetes counts."""
+        return datetime.fromtimestamp(int(_programs_file(instance).stat().st_mtime), UTC)
+
     def running(self, instance: Instance) -> bool:
         """Whether these are the ones with which the instance was started."""
         return _programs_file(instance).exists() and Programs.load(instance) == self
@@ -71,8 +86,8 @@ def prepare(instance: Instance, plan: AddressPlan, programs: Programs) -> list[C
     etcd, store_flags = _etcd(instance, programs.etcd)
     clients = _kubeconfigs(instance, plan, authority)
     return [
-        etcd,
         _containerd(instance, plan, programs),
+        etcd,
         _apiserver(instance, plan, authority, store_flags),
         _controller_manager(instance, plan, authority, clients["kube-controller-manager"]),
         _scheduler(instance, clients["kube-scheduler"]),
@@ -140,9 +155,6 @@ def _etcd(instance: Instance, binary: Path) -> tuple[Component, list[str]]:
         "--snapshot-count=10000",
         "--quota-backend-bytes=2147483648",
         "--log-level=warn",
-        # One member elects itself; generous times only keep a slow disk from filling the log.
-        "--heartbeat-interval=500",
-        "--election-timeout=5000",
     ]
     flags = [
         f"--etcd-servers={url}",

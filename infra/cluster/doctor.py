@@ -249,7 +249,7 @@ def _attempt(name: str, why: str, fix: str, action: Callable[[], object]) -> Che
 
 
 def _mounts_overlay(folder: Path) -> bool:
-    """Whether an overlay can be mounted on the file system of `folder`; tried in a mount namespace of its own."""
+    """Whether overlays can be mounted on the file system of `folder`; tried in an own mount namespace."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     with tempfile.TemporaryDirectory(dir=existing, prefix=".overlay-probe-") as scratch:
         for part in ("lower", "upper", "work", "merged"):

@@ -34,7 +34,7 @@ class Instance:
         """
         if not _NAME.fullmatch(name):
             raise TradestackError(
-                f"cluster name {name!r}: 1 to 31 of a-z, 0-9 and '-', starting with a letter, not ending with '-'"
+                f"cluster name {name!r}: allowed are 1 to 31 of a-z, 0-9, '-', first a letter, last not '-'"
             )
         return cls(name, (state_dir() / "clusters" / name).absolute())
 
@@ -147,7 +147,7 @@ class Instance:
             raise TradestackError(
                 f"cluster {self.name!r} uses {', '.join(map(str, plan.networks))}, "
                 f"but this machine now routes {', '.join(map(str, met))} elsewhere",
-                hint="remove that route, or `tradestack cluster down --purge` to let the cluster choose again",
+                hint="remove that route, or `tradestack cluster down --purge` to choose again",
             )
 
 

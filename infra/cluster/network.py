@@ -43,7 +43,7 @@ def create(instance: Instance, plan: AddressPlan) -> None:
 
 
 def firewall(instance: Instance, plan: AddressPlan) -> str:
-    """nftables rules on the machine: pods reach out under its address; only itself opens connections to the node."""
+    """The machine's nftables rules: pods reach out under its address; only it opens connections to them."""
     return f"""
         table ip {instance.link} {{
             chain postrouting {{

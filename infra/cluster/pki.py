@@ -1,4 +1,4 @@
-"""Keys and certificates of an instance: its own authorities, kept; everything they sign, made anew at each start."""
+"""Keys and certificates of an instance: its authorities are kept, what they sign is made at each start."""
 
 import os
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
 """Keeps the components of one instance running: `python -m infra.cluster.supervisor NAME`.
 
-Runs inside the instance's network namespace and a mount namespace of its own, so that nothing that containers mount
-is seen outside and all of it is gone with the last process.
+Runs inside the instance's network namespace and a mount namespace of its own, so that nothing that containers
+mount is seen outside and all of it is gone with the last process.
 """
 
 import fcntl
@@ -198,7 +198,7 @@ def _parent(process: int) -> int:
 
 
 def _own_mounts(instance: Instance) -> None:
-    """Put the instance's folders over paths that are fixed in containerd and the kubelet, for this namespace only."""
+    """Put the instance's folders over the fixed paths of containerd and the kubelet, in this namespace."""
     # Volumes with bidirectional mounts need a shared root; towards the machine it stays one-way.
     run(["mount", "--make-rshared", "/"])
     while os.path.ismount("/run/netns"):
@@ -224,9 +224,7 @@ def main() -> None:
         _own_mounts(instance)
         plan = instance.kept_addresses()
         if plan is None:
-            raise TradestackError(
-                f"cluster {instance.name!r} has no addresses; start it with `tradestack cluster up`"
-            )
+            raise TradestackError(f"cluster {instance.name!r} has no addresses", hint="tradestack cluster up")
         Supervisor(instance, prepare(instance, plan, Programs.load(instance))).run()
 
 

@@ -3,10 +3,10 @@
 import base64
 from pathlib import Path
 from string import Template
-from typing import Protocol
 
 from infra.cluster import config
 from infra.cluster.instance import Instance
+from infra.cluster.node import Kubectl
 from infra.cluster.pki import Authority
 from infra.errors import TradestackError
 from infra.images import catalog
@@ -22,13 +22,6 @@ _DEPLOYMENTS = (
 )
 _WAIT_SECONDS = 120
 _METRICS_HOST = "metrics-server.kube-system.svc"
-
-
-class Kubectl(Protocol):
-    """Runs kubectl against the cluster."""
-
-    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
-        """Return standard output; raises TradestackError on failure."""
 
 
 def render(instance: Instance) -> str:
