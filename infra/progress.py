@@ -40,6 +40,7 @@ class Steps:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self._started = time.monotonic()
         self.timings: list[tuple[str, float]] = []
         """(step name, seconds) in order of completion."""
 
@@ -61,6 +62,12 @@ class Steps:
             self.timings.append((name, step.seconds))
             mark = "[green]✓[/]" if outcome == "done" else "[red]✗[/]"
             self.console.print(f"{mark} {name} [dim]{step.seconds:.1f} s[/]", soft_wrap=True)
+
+    def summary(self, outcome: str) -> None:
+        """Print the time of each step, the total and the outcome."""
+        for name, seconds in self.timings:
+            self.console.print(f"[dim]{seconds:8.1f} s  {name}[/]", soft_wrap=True)
+        self.console.print(f"{time.monotonic() - self._started:8.1f} s  in total: {outcome}", soft_wrap=True)
 
     def _bar(self, step: Step, stop: threading.Event) -> None:
         columns = (

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import heapq
 import runpy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,16 +15,19 @@ from infra.plan import stackfile
 from infra.plan.model import Plan, PlannedResource
 
 
-def run(stack: str, *, settings_file: Path | None = None) -> Plan:
+def run(
+    stack: str, *, settings_file: Path | None = None, overrides: Mapping[str, str] | None = None
+) -> Plan:
     """The plan of `stack`, from `Pulumi.<stack>.yaml` or `settings_file`.
 
-    The program runs in a thread of its own, with fresh runtime settings, so that plans do not meet.
+    `overrides` are configuration keys with their namespace, such as `tradestack:kubeconfig`, that take the
+    place of the file's. The program runs in a thread of its own, with fresh runtime settings, so that plans do not meet.
 
     Raises:
         TradestackError: the settings are refused, or the program needs a provider to go on.
     """
     path = settings_file or stackfile.locate(stack)
-    configuration = stackfile.configuration(path)
+    configuration = {**stackfile.configuration(path), **(overrides or {})}
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as executor:
         return executor.submit(_plan, stack, path, configuration).result()
 

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures one thing in one run and reports it as one JSON object."""

@@ -1,0 +1,26 @@
+"""`tradestack bench …`"""
+
+from typing import Annotated
+
+import typer
+
+from infra.progress import Steps
+
+app = typer.Typer(help="Measure, and keep the result in bench/results.", no_args_is_help=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+
+
+@app.callback()
+def bench() -> None:
+    """Measure, and keep the result in bench/results."""
+
+
+@app.command()
+def stack(as_json: AsJson = False) -> None:
+    """Time the plan of the local stack, a warm `up` and an `up` without changes, on a cluster of its own."""
+    from infra.bench.stack import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)
