@@ -1,4 +1,5 @@
 import os
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 from infra.errors import TradestackError
 from infra.images import build, catalog, engines
 from infra.images.engines import Backend
+from infra.process import run
 from infra.progress import Steps
 
 # Answers like a Docker engine with an empty store and records how it was called.
@@ -144,3 +146,18 @@ def test_docker_without_an_engine_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(TradestackError, match="no Docker engine answers"):
         build.ensure(["base"], Steps(quiet=True), Backend.DOCKER)
+
+
+@pytest.mark.cluster
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting needs Linux and root")
+def test_leftovers_of_a_killed_build_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    engine = engines.Buildah()
+    (engines.temporary_folder() / "rootfs.tar").touch()
+    container = run(engine.command("from", "scratch")).strip()
+    run(engine.command("mount", container))
+    assert str(engine.home) in Path("/proc/self/mountinfo").read_text()
+    engine.recover()
+    assert str(engine.home) not in Path("/proc/self/mountinfo").read_text()
+    assert run(engine.command("containers", "--quiet")) == ""
+    assert list(engines.temporary_folder().iterdir()) == []
