@@ -39,8 +39,8 @@ class Collector:
 
     The cache is written before the bus: a tick that the cache knows may never have been published, which
     readers see as a gap; the other way round a restart would give a number out twice. When the cache cannot
-    be written a new epoch begins, which it never hears of, so that resuming from its old content cannot repeat
-    a number either.
+    be written a new epoch begins, which it never hears of, so that resuming from its old content cannot
+    repeat a number either.
     """
 
     def __init__(self, bus: Bus, cache: Cache) -> None:

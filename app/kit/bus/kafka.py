@@ -137,7 +137,8 @@ class KafkaBus(Bus):
                 auto_offset_reset="earliest" if group else "latest",
                 allow_auto_create_topics=False,
                 partition_assignment_strategy="cooperative-sticky",
-                session_timeout_ms=15000,
+                session_timeout_ms=10000,
+                heartbeat_interval_ms=1000,
                 queued_max_messages_kbytes=8192,
             ),
             max_workers=2,
@@ -165,6 +166,7 @@ class KafkaBus(Bus):
     async def ensure(self, topics: Sequence[Topic]) -> None:
         """See `Bus`."""
         await asyncio.get_running_loop().run_in_executor(None, self._ensure, topics)
+        await self.ping()  # the producer learns of new partitions
 
     def _ensure(self, topics: Sequence[Topic]) -> None:
         admin = AdminClient(dict(self._common), logger=_library_log)

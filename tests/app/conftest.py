@@ -1,0 +1,67 @@
+"""Both adapters of each backing service, for the tests that hold for either."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from app.events.registry import FAMILIES
+from app.kit import migrate
+from app.kit.bus import Bus
+from app.kit.bus.kafka import KafkaBus
+from app.kit.bus.memory import MemoryBus
+from app.kit.cache import Cache
+from app.kit.cache.memory import MemoryCache
+from app.kit.cache.redis import RedisCache
+from app.kit.database import Database
+
+from tests.servers.backing import Redis
+from tests.servers.fixtures import kafka, postgresql, redis
+
+__all__ = ["kafka", "postgresql", "redis"]
+
+
+@pytest.fixture(params=["memory", "kafka"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    made: Bus = (
+        MemoryBus()
+        if request.param == "memory"
+        else KafkaBus(request.getfixturevalue("kafka").url.removeprefix("kafka://"), "tests")
+    )
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
+    if request.param == "memory":
+        yield MemoryCache()
+        return
+    server: Redis = request.getfixturevalue("redis")
+    made = RedisCache(server.url, server.password)
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Database]:
+    url = (
+        f"sqlite+aiosqlite:///{tmp_path}/test.db"
+        if request.param == "sqlite"
+        else await request.getfixturevalue("postgresql").new_database()
+    )
+    made = Database(url)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def database(empty_database: Database) -> Database:
+    await migrate.to(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+async def memory_bus() -> MemoryBus:
+    made = MemoryBus()
+    await made.ensure([family.topic for family in FAMILIES.values()])
+    return made

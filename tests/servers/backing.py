@@ -1,0 +1,125 @@
+"""The backing services, each on free loopback ports below a temporary directory."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+from infra.errors import TradestackError
+from infra.images import kafka_jars
+
+from tests.servers.process import ServerProcess, answers, free_port
+
+POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+
+
+class Missing(Exception):
+    """A program is not on this machine; the tests that need it are skipped."""
+
+
+class Postgresql:
+    """One PostgreSQL server; every test takes a database of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        if not (POSTGRESQL / "initdb").exists():
+            raise Missing(f"{POSTGRESQL}/initdb: install postgresql-15")
+        user = "postgres" if os.geteuid() == 0 else None
+        if user is not None:
+            shutil.chown(directory, user)
+        self.port = free_port()
+        subprocess.run(
+            [POSTGRESQL / "initdb", "--no-sync", "--username=trading", "--auth=trust", "-D", directory / "data"],
+            check=True,
+            capture_output=True,
+            user=user,
+            cwd=directory,
+        )
+        options = {"listen_addresses": "127.0.0.1", "unix_socket_directories": str(directory), "fsync": "off"}
+        flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
+        command = [POSTGRESQL / "postgres", "-D", directory / "data", "-p", str(self.port), *flags]
+        log = directory / "postgresql.log"
+        self.process = ServerProcess(command, log, user=user, cwd=directory)
+        self.start()
+
+    def start(self) -> None:
+        self.process.start(self._is_ready)
+
+    def _is_ready(self) -> bool:
+        check = [POSTGRESQL / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(check, check=False).returncode == 0
+
+    async def new_database(self) -> str:
+        """SQLAlchemy URL of an empty database."""
+        name = f"test_{uuid4().hex[:12]}"
+        connection = await asyncpg.connect(host="127.0.0.1", port=self.port, user="trading", database="postgres")
+        try:
+            await connection.execute(f"CREATE DATABASE {name}")
+        finally:
+            await connection.close()
+        return f"postgresql+asyncpg://trading@127.0.0.1:{self.port}/{name}"
+
+
+class Redis:
+    """One Redis server with a password, without persistence."""
+
+    password = "open sesame"
+
+    def __init__(self, directory: Path) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            raise Missing("redis-server: install redis-server")
+        self.port = free_port()
+        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": directory, "requirepass": self.password}
+        flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+        self.process = ServerProcess([program, *flags], directory / "redis.log")
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.start()
+
+    def start(self) -> None:
+        self.process.start(lambda: answers(self.port))
+
+
+class Kafka:
+    """One Kafka node in KRaft mode."""
+
+    def __init__(self, directory: Path) -> None:
+        java = shutil.which("java")
+        if java is None:
+            raise Missing("java: install openjdk-17-jre-headless")
+        try:
+            jars = kafka_jars.ensure()
+        except TradestackError as error:
+            raise Missing(str(error)) from error
+        self.port, controller = free_port(), free_port()
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
+            "controller.listener.names": "CONTROLLER",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "log.dirs": directory / "data",
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": 1,
+            "offsets.topic.replication.factor": 1,
+            "offsets.topic.num.partitions": 3,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "group.initial.rebalance.delay.ms": 0,
+        }
+        config = directory / "server.properties"
+        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        run = [java, "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
+        subprocess.run(
+            [*run, "kafka.tools.StorageTool", "format", "--cluster-id", "dHJhZGVzdGFjay10ZXN0cw", "--config", config],
+            check=True,
+            capture_output=True,
+        )
+        self.process = ServerProcess([*run, "kafka.Kafka", str(config)], directory / "kafka.log")
+        self.url = f"kafka://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self.process.start(lambda: answers(self.port), seconds=60)
