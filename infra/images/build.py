@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.errors import TradestackError
 from infra.images import catalog, host, kafka_jars, rootfs
 from infra.images.catalog import Artifact, Image
-from infra.images.engines import TIMESTAMP, Backend, Build, Engine, choose, temporary_folder
+from infra.images.engines import Backend, Build, Engine, choose, temporary_folder
 from infra.paths import cache_dir
 from infra.process import CommandFailed
 from infra.progress import Step, Steps
@@ -136,7 +136,7 @@ class _Builder:
         match image.artifact:
             case Artifact.ROOTFS:
                 step.detail("installing Debian")
-                rootfs.make(context / "rootfs.tar", _log(image), TIMESTAMP)
+                rootfs.make(context, context.parent, _log(image))
             case Artifact.JARS:
                 step.detail("fetching jars")
                 shutil.copytree(kafka_jars.ensure(), artifacts, dirs_exist_ok=True)

@@ -39,8 +39,6 @@ class Image:
     parent: str | None = None
     extra: tuple[str, ...] = ()
     """Further files or folders of the repository, copied to the same path in the build context."""
-    recipe: tuple[str, ...] = ()
-    """Files of the repository that decide the content without being copied."""
     artifact: Artifact | None = None
 
 
@@ -49,13 +47,7 @@ _SYSTEM_IMAGES = ("pause", "coredns", "metrics-server", "local-path-provisioner"
 CATALOG: dict[str, Image] = {
     image.name: image
     for image in (
-        Image(
-            "debian",
-            folder="debian",
-            estimate_s=45,
-            recipe=("infra/images/rootfs.py",),
-            artifact=Artifact.ROOTFS,
-        ),
+        Image("debian", folder="debian", artifact=Artifact.ROOTFS, estimate_s=45),
         Image("base", folder="base", parent="debian", estimate_s=10),
         Image("app-deps", folder="app-deps", parent="base", extra=("app/requirements.txt",), estimate_s=40),
         Image("app", folder="app", parent="app-deps", extra=("app",), estimate_s=8),
@@ -129,8 +121,6 @@ def content_hash(name: str, root: Path = REPOSITORY) -> str:
     for path, file in repository_files(image, root).items():
         executable = "x" if file.stat().st_mode & 0o100 else "-"
         add(f"{executable} {path}", file.read_bytes())
-    for entry in image.recipe:
-        add(entry, (root / entry).read_bytes())
     return digest.hexdigest()[:16]
 
 

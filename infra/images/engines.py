@@ -17,6 +17,10 @@ from infra.process import CommandFailed, run
 TIMESTAMP = 1735689600
 """Time of every file and image, in seconds since 1970 (2025-01-01): builds of equal content are equal."""
 
+GUARD = ("setpriv", "--pdeathsig=KILL", "unshare", "--pid", "--mount-proc", "--fork", "--kill-child")
+"""Runs the program that follows in process and mount namespaces of its own, which end with us: a build that
+outlived us would work in folders that the next one cleans."""
+
 _DOCKER_BASE = "docker.io/library/python:3.11-slim-bookworm"
 
 
@@ -143,7 +147,7 @@ class Buildah(Engine):
         return {line for line in listed.splitlines() if not line.startswith("<none>")}
 
     def _run(self, *arguments: str | Path, log: Path | None = None) -> str:
-        return run(self.command(*arguments), env=self._environment, log=log)
+        return run([*GUARD, *self.command(*arguments)], env=self._environment, log=log)
 
     @cached_property
     def _driver(self) -> str:

@@ -77,8 +77,8 @@ def test_code_does_not_change_the_image_with_its_requirements(repository: Path) 
 def test_change_of_a_parent_reaches_all_that_start_from_it(repository: Path) -> None:
     names = ("base", "app", "postgres", "redis", "kafka")
     before = {name: catalog.content_hash(name, repository) for name in names}
-    with (repository / "infra" / "images" / "rootfs.py").open("a") as recipe:
-        recipe.write("# another package\n")
+    with (repository / "infra" / "images" / "debian" / "packages").open("a") as packages:
+        packages.write("another-package\n")
     after = {name: catalog.content_hash(name, repository) for name in names}
     assert all(before[name] != after[name] for name in names)
 
