@@ -14,7 +14,7 @@ from app.kit.cache.memory import MemoryCache
 from app.kit.cache.redis import RedisCache
 from app.kit.database import Database
 
-from tests.servers.backing import Redis
+from tests.servers.backing import Postgresql, Redis
 from tests.servers.fixtures import kafka, postgresql, redis
 
 __all__ = ["kafka", "postgresql", "redis"]
@@ -58,6 +58,14 @@ async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
 async def database(empty_database: Database) -> Database:
     await migrate.to(empty_database)
     return empty_database
+
+
+@pytest.fixture
+async def postgresql_database(postgresql: Postgresql) -> AsyncIterator[Database]:
+    made = Database(await postgresql.new_database())
+    await migrate.to(made)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

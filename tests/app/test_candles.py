@@ -1,0 +1,145 @@
+"""Candles are exact, whatever is delivered twice."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from app.events.prices import PriceTick
+from app.kit.bus.memory import MemoryBus
+from app.kit.database import Database
+from app.market_data.candles import MINUTE, Aggregator, Candle, start_of, unseen
+from app.market_data.repository import MarketRepository
+from app.market_data.service import CandleWriter
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
+from tests.app.ticks import tick
+
+trades = st.lists(
+    st.tuples(st.integers(0, 40_000), st.integers(1, 10_000), st.integers(1, 500)), min_size=1, max_size=60
+)
+
+
+def ticks_of(found: Sequence[tuple[int, int, int]]) -> list[PriceTick]:
+    """Trades as (milliseconds since the last one, price, size)."""
+    at, made = 1_700_000_000_000, []
+    for seq, (pause, price, size) in enumerate(found, start=1):
+        at += pause
+        made.append(tick(seq=seq, at=at, price=price, size=size))
+    return made
+
+
+def expected(ticks: Sequence[PriceTick]) -> list[Candle]:
+    """The obvious way: group by minute."""
+    by_start: dict[int, list[PriceTick]] = {}
+    for each in ticks:
+        by_start.setdefault(start_of(each.at), []).append(each)
+    last = max(by_start)
+    return [
+        Candle(
+            "BTC-USD",
+            start,
+            group[0].price,
+            max(t.price for t in group),
+            min(t.price for t in group),
+            group[-1].price,
+            sum(t.size for t in group),
+            len(group),
+            closed=start != last,
+        )
+        for start, group in sorted(by_start.items())
+    ]
+
+
+@given(trades, st.integers(0, 60))
+def test_aggregation_is_the_obvious_one_however_the_ticks_are_split(found: list[tuple[int, int, int]], cut: int) -> None:
+    ticks = ticks_of(found)
+    stored: dict[int, Candle] = {}
+    closed: list[int] = []
+    for part in (ticks[:cut], ticks[cut:]):
+        newest = stored[max(stored)] if stored else None
+        aggregator = Aggregator(newest)
+        for each in part:
+            aggregator.add(each)
+        stored |= aggregator.changed
+        closed += [candle.start for candle in aggregator.closed]
+    wanted = expected(ticks)
+    assert [stored[start] for start in sorted(stored)] == wanted
+    assert closed == [candle.start for candle in wanted if candle.closed]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["e1", "e2"]), st.integers(1, 6)), max_size=20))
+def test_unseen_never_lets_a_number_pass_twice_in_a_row_of_one_epoch(places: list[tuple[str, int]]) -> None:
+    passed = unseen([tick(epoch=epoch, seq=seq) for epoch, seq in places], "e1", 2)
+    last = ("e1", 2)
+    for each in passed:
+        assert each.epoch != last[0] or each.seq > last[1]
+        last = each.epoch, each.seq
+
+
+@given(st.integers(0, 4_000_000_000_000), st.sampled_from([60, 300, 900, 3600, 86400]))
+def test_a_moment_lies_within_its_interval(at: int, seconds: int) -> None:
+    start = start_of(at, seconds)
+    assert start % seconds == 0
+    assert start * 1000 <= at < (start + seconds) * 1000
+
+
+async def stored(database: Database, seconds: int = MINUTE, limit: int = 1000) -> list[Candle]:
+    async with database.transaction(read_only=True) as session:
+        return await MarketRepository(database).candles(session, "BTC-USD", seconds, None, None, limit)
+
+
+async def test_redelivered_ticks_count_once(database: Database, memory_bus: MemoryBus) -> None:
+    writer = CandleWriter(database, memory_bus)
+    ticks = ticks_of([(9_000, 100 + n % 7, n) for n in range(1, 30)])
+    await writer.take(ticks[:12])
+    await writer.take(ticks[5:20])
+    await writer.take(ticks[:20])
+    await writer.take(ticks[20:])
+    assert await stored(database) == expected(ticks)
+
+
+async def test_a_finished_candle_leaves_one_event(database: Database, memory_bus: MemoryBus) -> None:
+    writer = CandleWriter(database, memory_bus)
+    ticks = ticks_of([(30_000, 100, 1)] * 7)
+    await writer.take(ticks)
+    await writer.take(ticks)
+    async with database.transaction(read_only=True) as session:
+        count = await session.scalar(text("SELECT count(*) FROM outbox"))
+    assert count == sum(candle.closed for candle in expected(ticks))
+
+
+async def test_longer_candles_are_put_together_exactly(database: Database, memory_bus: MemoryBus) -> None:
+    ticks = ticks_of([(20_000, 100 + (n * 37) % 50, 1 + n % 5) for n in range(200)])
+    await CandleWriter(database, memory_bus).take(ticks)
+    found = await stored(database, seconds=900)
+    groups: dict[int, list[PriceTick]] = {}
+    for each in ticks:
+        groups.setdefault(start_of(each.at, 900), []).append(each)
+    assert [(c.start, c.open, c.high, c.low, c.close, c.volume, c.trades) for c in found] == [
+        (
+            start,
+            group[0].price,
+            max(t.price for t in group),
+            min(t.price for t in group),
+            group[-1].price,
+            sum(t.size for t in group),
+            len(group),
+        )
+        for start, group in sorted(groups.items())
+    ]
+    assert [candle.start for candle in await stored(database, seconds=900, limit=2)] == [c.start for c in found[-2:]]
+
+
+async def test_postgresql_has_a_partition_for_each_month(
+    postgresql_database: Database, memory_bus: MemoryBus
+) -> None:
+    database = postgresql_database
+    moments = [datetime(2026, 11, 30, 23, 59, tzinfo=UTC), datetime(2026, 12, 31, 12, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)]
+    ticks = [tick(seq=n, at=int(at.timestamp() * 1000)) for n, at in enumerate(moments, start=1)]
+    await CandleWriter(database, memory_bus).take(ticks)
+    async with database.transaction(read_only=True) as session:
+        partitions = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'candles'::regclass")
+        names = sorted(await session.scalars(partitions))
+    assert names == ["candles_2026_11", "candles_2026_12", "candles_2027_01"]
+    assert len(await stored(database)) == 3
