@@ -10,7 +10,7 @@ from infra.errors import TradestackError
 from infra.plan.model import Plan
 from infra.process import CommandFailed
 from infra.progress import Steps
-from infra.render import passwords
+from infra.render import applyset, passwords
 from infra.render.kubectl import FIELD_MANAGER, Key, Kubectl, Target, as_list, key_of
 from infra.render.objects import KubernetesObject, objects
 
@@ -56,11 +56,6 @@ class ApplyResult:
         return sum(change.action != "unchanged" for change in self.changes)
 
 
-def set_name(plan: Plan) -> str:
-    """Name of the ApplySet's parent, a ConfigMap in the namespace of the kubeconfig's context."""
-    return f"{plan.project}-{plan.stack}"
-
-
 def apply(plan: Plan, target: Target, steps: Steps) -> ApplyResult:
     """Make the cluster hold exactly the plan's objects; what earlier applies made and the plan lacks goes.
 
@@ -72,11 +67,12 @@ def apply(plan: Plan, target: Target, steps: Steps) -> ApplyResult:
     kubectl, items = Kubectl(target), objects(plan)
     with steps.step("Apply the plan", estimate_s=10) as step:
         step.detail("comparing with the cluster")
+        applyset.ensure(plan, kubectl)
         before = kubectl.existing([_bare(item) for item in items])
         values = passwords.resolve(plan, items, before)
         manifests = [passwords.filled(item, values) for item in items]
         step.detail(f"{len(manifests)} objects")
-        output = _apply(kubectl, manifests, set_name(plan))
+        output = _apply(kubectl, manifests, applyset.flag(plan))
         after = kubectl.existing([_bare(item) for item in items])
     changes = [Change(str(item), _action(item.key, before, after)) for item in items]
     changes += [Change(f"{kind} {name}", "pruned") for kind, name in _PRUNED.findall(output)]
@@ -87,14 +83,14 @@ def _bare(item: KubernetesObject) -> dict[str, Any]:
     return {key: item.manifest[key] for key in ("apiVersion", "kind", "metadata")}
 
 
-def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], name: str) -> str:
+def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], applyset_flag: str) -> str:
     def attempt() -> str:
         return kubectl(
             "apply",
             "--server-side",
             "--force-conflicts",
             f"--field-manager={FIELD_MANAGER}",
-            f"--applyset=configmap/{name}",
+            f"--applyset={applyset_flag}",
             "--prune",
             "-f",
             "-",

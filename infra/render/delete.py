@@ -7,13 +7,11 @@ from typing import Any
 from infra.errors import TradestackError
 from infra.plan.model import Plan
 from infra.progress import Step, Steps
-from infra.render.apply import ApplyResult, Change, set_name
+from infra.render import applyset
+from infra.render.apply import ApplyResult, Change
 from infra.render.kubectl import Kubectl, Target, as_list
 from infra.render.workloads import OWNED
 
-_ID_LABEL = "applyset.kubernetes.io/id"
-_MEMBER_LABEL = "applyset.kubernetes.io/part-of"
-_KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
 _STARTS_PODS = frozenset({"HorizontalPodAutoscaler", "CronJob", "Deployment", "Job", "StatefulSet"})
 _TIMEOUT_SECONDS = 180
 _POLL_SECONDS = 1.0
@@ -34,8 +32,6 @@ def delete(plan: Plan, target: Target, steps: Steps, *, volumes: bool) -> ApplyR
     kubectl = Kubectl(target)
     with steps.step("Remove the stack's objects", estimate_s=30) as step:
         members = _members(plan, kubectl)
-        if not members:
-            return ApplyResult(())
         namespaces = _namespaces(members)
         claims = _claims(kubectl, namespaces)
         with_data = set() if volumes else {str(claim["metadata"]["namespace"]) for claim in claims}
@@ -44,7 +40,7 @@ def delete(plan: Plan, target: Target, steps: Steps, *, volumes: bool) -> ApplyR
         gone = {str(claim["spec"].get("volumeName")) for claim in claims} if volumes else set()
         _wait_gone(kubectl, namespaces, gone, step)
         if not with_data:
-            kubectl("delete", "configmap", set_name(plan), "--ignore-not-found")
+            applyset.remove(plan, kubectl)
     return ApplyResult(tuple(Change(_text(member), "pruned") for member in doomed))
 
 
@@ -55,23 +51,7 @@ def holds_data(plan: Plan, target: Target) -> bool:
 
 
 def _members(plan: Plan, kubectl: Kubectl) -> list[Reference]:
-    """The objects that the plan's ApplySet knows; none where there is no ApplySet.
-
-    Raises:
-        TradestackError: the ConfigMap of that name belongs to something else.
-    """
-    parent = next(iter(kubectl.list("configmap", set_name(plan))), None)
-    if parent is None:
-        return []
-    metadata = parent["metadata"]
-    kinds = str(metadata.get("annotations", {}).get(_KINDS_ANNOTATION, ""))
-    identity = metadata.get("labels", {}).get(_ID_LABEL)
-    if not kinds or not identity:
-        raise TradestackError(
-            f"ConfigMap {metadata['name']} is not the parent of an ApplySet; nothing was removed"
-        )
-    found = kubectl.list(kinds, "--all-namespaces", "-l", f"{_MEMBER_LABEL}={identity}")
-    return [_reference(item) for item in found]
+    return [_reference(item) for item in applyset.members(plan, kubectl)]
 
 
 def _reference(item: Mapping[str, Any]) -> Reference:

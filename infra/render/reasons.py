@@ -33,6 +33,8 @@ class Reason:
     container: str | None = None
     """The container that it is about."""
     restarts: int = 0
+    claims: tuple[str, ...] = ()
+    """Volume claims that the pod cannot start without."""
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -67,15 +69,26 @@ def reasons(pod: Mapping[str, Any]) -> Iterator[Reason]:
         return
     for condition in status.get("conditions", ()):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            yield Reason(
-                name, namespace, str(condition.get("reason", "Unschedulable")), condition.get("message", "")
-            )
+            state, message = str(condition.get("reason", "Unschedulable")), str(condition.get("message", ""))
+            yield Reason(name, namespace, state, message, claims=_claims(pod))
             return
     containers = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
+    if not containers:
+        yield Reason(name, namespace, "Pending", "not started on a node yet", claims=_claims(pod))
+        return
     told = [reason for container in containers for reason in _container(name, namespace, container)]
     # A container that only waits for another says nothing new.
     loud = [reason for reason in told if reason.state not in _QUIET]
     yield from loud or told
+
+
+def _claims(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    volumes = pod["spec"].get("volumes", ())
+    return tuple(
+        str(volume["persistentVolumeClaim"]["claimName"])
+        for volume in volumes
+        if "persistentVolumeClaim" in volume
+    )
 
 
 def _container(pod: str, namespace: str, status: Mapping[str, Any]) -> Iterator[Reason]:

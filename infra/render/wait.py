@@ -109,10 +109,14 @@ class _Watch:
                 except CommandFailed:
                     continue
             return []
-        events = self._kubectl.list(
-            "events", *place, f"--field-selector=involvedObject.name={reason.pod}", "--sort-by=.lastTimestamp"
-        )
-        return [str(event.get("message", "")) for event in events[-2:] if event.get("type") == "Warning"]
+        events = self._kubectl.list("events", *place, "--sort-by=.lastTimestamp")
+        about = {reason.pod, *reason.claims}
+        told = [
+            f"{event['involvedObject']['kind']} {event['involvedObject']['name']}: {event.get('message', '')}"
+            for event in events
+            if event["involvedObject"].get("name") in about and event.get("type") == "Warning"
+        ]
+        return list(dict.fromkeys(told))[-2:]
 
 
 _HINT = "`tradestack status` shows all workloads; running the command again goes on from here"
