@@ -1,6 +1,7 @@
 """What a running role has in its hands, and how it starts and ends."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from app.kit.errors import ConfigurationError, Unavailable
 from app.kit.settings import Settings
 from app.roles import Need, Role
 
+_CANCEL_SECONDS = 5.0
 _log = logs.get(__name__)
 _ready = Gauge("role_ready", "1 while the role takes requests", ["role"])
 _restarts = Counter(
@@ -133,6 +135,8 @@ class Runtime:
     """Set when the role was ready for the first time."""
     pending: str = "starting"
     """Why the role is not ready."""
+    _ending: bool = False
+    """A library may take the cancelling of a worker for an outage; then the worker is not started again."""
 
     def upstream(self, role: str) -> str:
         """Base URL of another role."""
@@ -157,9 +161,10 @@ class Runtime:
             self._set_ready(False, "draining")
             stop.cancel()
             await server.drain(self.role.drain_seconds)
+            self._ending = True
             work.cancel()
-            await asyncio.wait((work,))
-            _log.info("stopped")
+            _, stuck = await asyncio.wait((work,), timeout=_CANCEL_SECONDS)
+            _log.log(logging.ERROR if stuck else logging.INFO, "workers do not end" if stuck else "stopped")
 
     async def _work(self, workers: tuple[Worker, ...], prepare: Worker | None) -> None:
         async for attempt in retrying():
@@ -192,7 +197,7 @@ class Runtime:
         name = getattr(worker, "__qualname__", type(worker).__name__)
         pause = 0.2
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._ending:
             begun = loop.time()
             try:
                 await worker()

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import socket
 from typing import Any, cast
 
 import orjson
@@ -60,6 +61,9 @@ class Connection(WSListener):
         """Called once, after the handshake."""
         self.transport = transport
         limit = self._server.buffer_bytes
+        # Without it the kernel would queue megabytes for a slow client, of prices long gone.
+        connected: socket.socket = transport.underlying_transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limit)
         transport.underlying_transport.set_write_buffer_limits(high=limit, low=limit // 4)
         self._hub.join(self.client)
         self._server.connections.add(self)

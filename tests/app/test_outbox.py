@@ -90,7 +90,7 @@ async def test_an_event_that_comes_twice_has_one_effect(database: Database, memo
             done.set()
 
     async def consume() -> None:
-        while True:
+        while not done.is_set():
             try:
                 await inbox.consume(memory_bus, database, "tests", ("user-events",), handler)
             except Unavailable:
@@ -104,5 +104,7 @@ async def test_an_event_that_comes_twice_has_one_effect(database: Database, memo
         await done.wait()
         while attempts < 3:
             await asyncio.sleep(0.01)
-    task.cancel()
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=0.5)
     assert sorted(effects) == sorted([event.id, last.id])

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +163,10 @@ async def test_not_ready_means_no_websocket(tmp_path: Path) -> None:
 async def test_a_client_that_does_not_read_is_conflated_and_others_are_not(tmp_path: Path) -> None:
     async with running(tmp_path, "price-service", client_buffer_bytes=1024) as platform:
         fast = await platform.websocket("price-service", max_queue=None)
-        slow = await platform.websocket("price-service", max_queue=1)
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(("127.0.0.1", int(platform.url("price-service").rpartition(":")[2])))
+        slow = await platform.websocket("price-service", max_queue=1, sock=narrow)
         for client in (fast, slow):
             await subscribe(client, ["BTC-USD"])
         total = 20_000

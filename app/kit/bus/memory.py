@@ -47,7 +47,8 @@ class _MemorySubscription(Subscription):
         if not found:
             self.news.clear()
             try:
-                await asyncio.wait_for(self.news.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await self.news.wait()
             except TimeoutError:
                 return []
             found = self._read(limit)
