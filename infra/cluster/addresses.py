@@ -82,7 +82,7 @@ def conflicts(plan: AddressPlan, reached: Iterable[IPv4Network]) -> list[IPv4Net
 
 
 def reached_networks(*, except_link: str) -> list[IPv4Network]:
-    """IPv4 networks that the machine has routes or addresses in, but not the default route and that of `except_link`."""
+    """IPv4 networks that the machine reaches, leaving out the default route and `except_link`."""
     found = []
     for route in json.loads(run(["ip", "-4", "-json", "route", "show", "table", "all"]) or "[]"):
         destination = str(route["dst"])

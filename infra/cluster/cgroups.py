@@ -2,6 +2,7 @@
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 _SUPERVISED = "system"
@@ -48,21 +49,20 @@ def container_processes(group: str) -> set[int]:
 def kill(group: str) -> None:
     """Send SIGKILL to everything in `group` but this process."""
     for process in processes(group) - {os.getpid()}:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
-def remove(group: str) -> None:
-    """Remove `group` from every hierarchy; it must hold no process.
-
-    Raises:
-        OSError: a process is still in it.
-    """
-    for root in hierarchies():
-        for folder, _, _ in os.walk(root / group, topdown=False):
-            Path(folder).rmdir()
+def end(group: str) -> bool:
+    """Kill what is in `group` and remove it from every hierarchy; False while something is still ending."""
+    kill(group)
+    try:
+        for root in hierarchies():
+            for folder, _, _ in os.walk(root / group, topdown=False):
+                Path(folder).rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _members(group: str, part: str) -> set[int]:

@@ -178,6 +178,7 @@ class Cluster:
         instance.run.mkdir(parents=True, mode=0o700)
         for folder in (instance.logs, instance.volumes):
             folder.mkdir(parents=True, exist_ok=True)
+        instance.owner.write_text(str(instance.state))
         programs.save(instance)
         network.create(instance, plan)
         space = network.namespace_path(instance)
@@ -208,15 +209,13 @@ class Cluster:
 
     def _clean(self) -> None:
         """Leave no process, control group, link, namespace, table or socket of the instance."""
-        group = self.instance.cgroup
         deadline = time.monotonic() + _KILL_SECONDS
-        while left := cgroups.processes(group):
+        while not cgroups.end(self.instance.cgroup):
             if time.monotonic() > deadline:
-                raise TradestackError(f"cluster {self.name!r}: processes {sorted(left)} do not end")
-            cgroups.kill(group)
+                left = sorted(cgroups.processes(self.instance.cgroup))
+                raise TradestackError(f"cluster {self.name!r}: processes {left} do not end")
             time.sleep(0.05)
         network.remove(self.instance)
-        cgroups.remove(group)
         if self.instance.run.exists():
             shutil.rmtree(self.instance.run)
 
@@ -263,7 +262,18 @@ class Cluster:
         RUN_ROOT.mkdir(parents=True, exist_ok=True)
         with (RUN_ROOT / f"{self.name}.lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            self._refuse_foreign()
             yield
+
+    def _refuse_foreign(self) -> None:
+        """Another state directory may have a cluster of the same name; that one is left alone."""
+        owner = self.instance.owner
+        state = Path(owner.read_text()) if owner.exists() else self.instance.state
+        if state != self.instance.state:
+            raise TradestackError(
+                f"a cluster {self.name!r} with its state in {state} was started on this machine",
+                hint=f"choose another --name, or TRADESTACK_STATE_DIR={state.parent.parent} for that one",
+            )
 
 
 def supervisor_pid(instance: Instance) -> int | None:

@@ -101,6 +101,11 @@ class Instance:
         return self.run / "supervisor.pid"
 
     @property
+    def owner(self) -> Path:
+        """Holds the path of the state that the started instance has."""
+        return self.run / "owner"
+
+    @property
     def report(self) -> Path:
         """What the supervisor last told about its components, as JSON."""
         return self.run / "components.json"

@@ -18,7 +18,7 @@ class Kubectl(Protocol):
 
 
 def pending(kubectl: Kubectl, name: str, since: datetime) -> str:
-    """Why the node `name`, started at `since`, is not Ready or its pods are not seen again yet; nothing when it is.
+    """Why the node `name`, started at `since`, is not Ready or its pods are not seen again; nothing if it is.
 
     The API keeps the last word of a kubelet that was stopped; only what is newer than `since` counts.
     """
