@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from infra.errors import TradestackError
@@ -26,7 +27,7 @@ def archive_path(name: str) -> Path:
     Raises:
         TradestackError: there is no image called `name`.
     """
-    return _folder() / f"{name}-{catalog.content_hash(name)}.tar"
+    return _archive(name, catalog.reference(name))
 
 
 def ensure(names: Sequence[str], steps: Steps, backend: Backend | None = None) -> dict[str, Path]:
@@ -50,10 +51,11 @@ def ensure(names: Sequence[str], steps: Steps, backend: Backend | None = None) -
     }
     with _build_lock(steps):
         engine.recover()
+        for partial in _folder().glob("*.partial"):
+            partial.unlink()
         builder = _Builder(engine, steps, programs)
         for name in missing:
-            if not archives[name].is_file():
-                builder.make(catalog.get(name), archives[name])
+            archives[name] = builder.make(catalog.get(name))
         parents = {image.parent for image in catalog.CATALOG.values()} - {None}
         engine.prune(keep={catalog.reference(name) for name in parents if name is not None})
     for name in missing:
@@ -62,28 +64,29 @@ def ensure(names: Sequence[str], steps: Steps, backend: Backend | None = None) -
 
 
 class _Builder:
-    """One run of builds in one engine, of the content that the repository had at its start."""
+    """Builds images in one engine; the lock is held."""
 
     def __init__(self, engine: Engine, steps: Steps, programs: Mapping[str, Path]) -> None:
         self._engine = engine
         self._steps = steps
         self._programs = programs
-        self._references = {
-            name: catalog.reference(name)
-            for name, image in catalog.CATALOG.items()
-            if image.artifact is not Artifact.BINARY or name in programs
-        }
 
-    def make(self, image: Image, archive: Path) -> None:
+    def make(self, image: Image) -> Path:
         """Build what the image starts from, as far as the engine lacks it, then the image and its archive."""
-        for ancestor in reversed(self._ancestors(image)):
-            if not self._engine.has(self._references[ancestor.name]):
-                with self._step(ancestor) as step:
-                    self._build(ancestor, step)
+        ancestors = self._ancestors(image)
+        references = {one.name: catalog.reference(one.name) for one in (image, *ancestors)}
+        archive = _archive(image.name, references[image.name])
+        if archive.is_file():
+            return archive
+        lacking = list(takewhile(lambda one: not self._engine.has(references[one.name]), ancestors))
+        for ancestor in reversed(lacking):
+            with self._step(ancestor) as step:
+                self._build(ancestor, references, step)
         with self._step(image) as step:
-            self._build(image, step)
+            self._build(image, references, step)
             step.detail("writing the archive")
-            self._save(image, archive)
+            self._save(image, references[image.name], archive)
+        return archive
 
     def _step(self, image: Image) -> AbstractContextManager[Step]:
         return self._steps.step(f"Build image {image.name}", estimate_s=image.estimate_s)
@@ -96,10 +99,11 @@ class _Builder:
         return parent
 
     def _ancestors(self, image: Image) -> list[Image]:
+        """What the image starts from, nearest first."""
         parent = self._parent(image)
         return [parent, *self._ancestors(parent)] if parent else []
 
-    def _build(self, image: Image, step: Step) -> None:
+    def _build(self, image: Image, references: Mapping[str, str], step: Step) -> None:
         log = _log(image)
         log.unlink(missing_ok=True)
         parent = self._parent(image)
@@ -112,7 +116,7 @@ class _Builder:
                 folder.mkdir()
             context = work / "context"
             _stage(image, context)
-            if catalog.reference(image.name) != self._references[image.name]:
+            if catalog.reference(image.name) != references[image.name]:
                 raise TradestackError(
                     f"the files of image {image.name} were changed while it was built",
                     hint="run the command again",
@@ -121,13 +125,11 @@ class _Builder:
             self._add_artifact(image, context, contexts["artifacts"], step)
             self._engine.build(
                 Build(
-                    reference=self._references[image.name],
+                    reference=references[image.name],
                     containerfile=context / "Containerfile",
                     context=context,
                     contexts=contexts,
-                    base=self._references[parent.name]
-                    if parent
-                    else image.parent and self._engine.root_filesystem,
+                    base=references[parent.name] if parent else image.parent and self._engine.root_filesystem,
                     log=log,
                 )
             )
@@ -147,11 +149,10 @@ class _Builder:
                 (artifacts / "entrypoint").symlink_to(image.name)
         step.detail("")
 
-    def _save(self, image: Image, archive: Path) -> None:
+    def _save(self, image: Image, reference: str, archive: Path) -> None:
         partial, log = archive.with_suffix(".partial"), _log(image)
-        partial.unlink(missing_ok=True)
         with _explained(image, log):
-            self._engine.save(self._references[image.name], partial, log)
+            self._engine.save(reference, partial, log)
         partial.rename(archive)
 
 
@@ -174,6 +175,10 @@ def _program(name: str, steps: Steps) -> Path:
 
 def _folder() -> Path:
     return cache_dir() / "images"
+
+
+def _archive(name: str, reference: str) -> Path:
+    return _folder() / f"{name}-{reference.rsplit(':', 1)[1]}.tar"
 
 
 def _log(image: Image) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from infra.errors import TradestackError
 from infra.paths import REPOSITORY, cache_dir
-from infra.process import run
+from infra.process import CommandFailed, run
 
 _POM = REPOSITORY / "infra" / "images" / "kafka" / "pom.xml"
 
@@ -49,7 +49,12 @@ def ensure() -> Path:
             _POM,
             "dependency:copy-dependencies",
         ]
-        run([*command, "-DincludeScope=runtime", f"-DoutputDirectory={output}"], log=log)
+        try:
+            run([*command, "-DincludeScope=runtime", f"-DoutputDirectory={output}"], log=log)
+        except CommandFailed as error:
+            raise TradestackError(
+                f"Kafka's jars cannot be fetched: {error}", hint=f"whole log: {log}"
+            ) from error
         try:
             output.rename(libs)
         except OSError:
