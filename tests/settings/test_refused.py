@@ -1,0 +1,283 @@
+"""Stack files that must be refused, each with the words that a person needs to repair it."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.errors import TradestackError
+from infra.plan import run, stackfile
+from infra.settings import SettingsError, parse
+
+SECTIONS = (
+    "platform, kubeconfig, address, nodePort, allowedClients, logLevel, storageClass, feed, "
+    "services, postgres, "
+    "redis, kafka, quotas, limitRange"
+)
+ROLES = "gateway, market-data, price-collector, price-service, frontend, migrate, topics"
+CPU = "a CPU amount such as 250m, 0.5 or 2"
+SIZE = "a size with a binary unit (Ki, Mi, Gi, Ti) such as 512Mi or 2Gi"
+TIME = "a time with a unit (s, m, h) such as 30s or 5m"
+FULL_SCALE = "at least what all replicas need at full scale during an update, which is"
+QUOTA = "{cpuRequest: 4, cpuLimit: 20, memoryRequest: 6Gi, memoryLimit: 12Gi, storage: 100Gi, pods: 60}"
+
+BAD: list[tuple[str, str, str]] = [
+    ("platform missing", "nodePort: 30080", "platform: missing (allowed: local)"),
+    ("platform unknown", "platform: azure", "platform: azure (allowed: local)"),
+    ("unknown key", "colour: red", f"colour: unknown key (allowed: {SECTIONS})"),
+    (
+        "misspelt key",
+        "nodeport: 30080",
+        f"nodeport: unknown key (allowed: {SECTIONS}; did you mean 'nodePort'?)",
+    ),
+    (
+        "misspelt nested key",
+        "kafka: {heep: 1Gi}",
+        "kafka.heep: unknown key (allowed: storage, heap, resources; did you mean 'heap'?)",
+    ),
+    (
+        "snake case key",
+        "redis: {max_memory: 64Mi}",
+        "redis.max_memory: unknown key (allowed: storage, maxMemory, resources; did you mean 'maxMemory'?)",
+    ),
+    ("node port too low", "nodePort: 8080", "nodePort: 8080 (allowed: a port from 30000 to 32767)"),
+    ("node port too high", "nodePort: 32768", "nodePort: 32768 (allowed: a port from 30000 to 32767)"),
+    ("node port a word", "nodePort: http", "nodePort: http (allowed: a port from 30000 to 32767)"),
+    ("log level", "logLevel: loud", "logLevel: loud (allowed: debug, info, warning, error)"),
+    (
+        "network with host bits",
+        "allowedClients: [10.0.0.1/8]",
+        "allowedClients.0: 10.0.0.1/8 (allowed: a network in CIDR form without host bits, such as "
+        "10.0.0.0/16 or "
+        "0.0.0.0/0)",
+    ),
+    ("networks not a list", "allowedClients: 10.0.0.0/8", "allowedClients: 10.0.0.0/8 (allowed: a list)"),
+    (
+        "no networks",
+        "allowedClients: []",
+        "allowedClients: [] (allowed: at least one network, such as 0.0.0.0/0)",
+    ),
+    (
+        "storage class",
+        "storageClass: Local Path",
+        "storageClass: Local Path (allowed: a Kubernetes name: lower-case letters, digits, '-' and '.')",
+    ),
+    ("storage without unit", "postgres: {storage: 50}", f"postgres.storage: 50 (allowed: {SIZE})"),
+    ("storage with decimal unit", "postgres: {storage: 50GB}", f"postgres.storage: 50GB (allowed: {SIZE})"),
+    ("storage zero", "redis: {storage: 0Gi}", f"redis.storage: 0Gi (allowed: {SIZE})"),
+    (
+        "CPU as memory",
+        "kafka: {resources: {cpuRequest: 128Mi}}",
+        f"kafka.resources.cpuRequest: 128Mi (allowed: {CPU})",
+    ),
+    (
+        "memory as CPU",
+        "services: {gateway: {resources: {memoryLimit: 500m}}}",
+        f"services.gateway.resources.memoryLimit: 500m (allowed: {SIZE})",
+    ),
+    (
+        "section a number",
+        "redis: 3",
+        "redis: 3 (allowed: an object with the keys storage, maxMemory, resources)",
+    ),
+    (
+        "seed a truth value",
+        "feed: {seed: true}",
+        "feed.seed: true (allowed: a whole number from 0 to 2147483647)",
+    ),
+    (
+        "feed too fast",
+        "feed: {ticksPerSecond: 51}",
+        "feed.ticksPerSecond: 51 (allowed: a whole number from 1 to 50)",
+    ),
+    ("unknown role", "services: {gatway: {}}", f"services.gatway: unknown name (allowed: {ROLES})"),
+    (
+        "minimum above maximum",
+        "services: {gateway: {scaling: {minimum: 5, maximum: 3}}}",
+        "services.gateway.scaling.minimum: 5 (allowed: at most scaling.maximum, which is 3)",
+    ),
+    (
+        "scaling without maximum",
+        "services: {gateway: {scaling: {minimum: 1}}}",
+        "services.gateway.scaling.maximum: missing (allowed: a whole number)",
+    ),
+    (
+        "scaling to zero",
+        "services: {gateway: {scaling: {minimum: 0, maximum: 3}}}",
+        "services.gateway.scaling.minimum: 0 (allowed: a whole number from 1 to 100)",
+    ),
+    (
+        "window without unit",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 3, upWindow: 60}}}",
+        f"services.gateway.scaling.upWindow: 60 (allowed: {TIME})",
+    ),
+    (
+        "replicas and scaling",
+        "services: {gateway: {replicas: 2, scaling: {minimum: 1, maximum: 3}}}",
+        "services.gateway.replicas: 2 (allowed: either replicas or scaling, not both)",
+    ),
+    (
+        "two collectors",
+        "services: {price-collector: {replicas: 2}}",
+        "services.price-collector.replicas: 2 (allowed: 1, because 'price-collector' is a singleton)",
+    ),
+    (
+        "a task that scales",
+        "services: {migrate: {scaling: {minimum: 1, maximum: 2}}}",
+        "services.migrate.scaling: given (allowed: nothing, because 'migrate' is a task)",
+    ),
+    (
+        "request above limit",
+        "services: {frontend: {resources: {cpuRequest: 1, cpuLimit: 250m}}}",
+        "services.frontend.resources.cpuRequest: 1 (allowed: at most cpuLimit, which is 250m)",
+    ),
+    (
+        "request above the default limit",
+        "services: {frontend: {resources: {memoryRequest: 512Mi}}}",
+        "services.frontend.resources.memoryRequest: 512Mi (allowed: at most memoryLimit, which is 256Mi)",
+    ),
+    (
+        "limit above the limit range",
+        "limitRange: {maxMemory: 512Mi}",
+        "kafka.resources.memoryLimit: 1Gi (allowed: at most limitRange.maxMemory, which is 512Mi)",
+    ),
+    (
+        "limit range upside down",
+        "limitRange: {cpuRequest: 1, cpuLimit: 500m}",
+        "limitRange.cpuRequest: 1 (allowed: at most cpuLimit, which is 500m)",
+    ),
+    (
+        "heap fills the container",
+        "kafka: {heap: 900Mi}",
+        "kafka.heap: 900Mi (allowed: at most three quarters of the memory limit, which is 1Gi; the rest "
+        "is for "
+        "buffers)",
+    ),
+    (
+        "redis fills the container",
+        "redis: {maxMemory: 250Mi}",
+        "redis.maxMemory: 250Mi (allowed: at most three quarters of the memory limit, which is 256Mi; "
+        "the rest is "
+        "for snapshots)",
+    ),
+    (
+        "secret in a variable",
+        "services: {gateway: {environment: {APP_API_TOKEN: abc}}}",
+        "services.gateway.environment.APP_API_TOKEN: unknown name (allowed: a variable that is not a secret; "
+        "secrets reach the app as files)",
+    ),
+    (
+        "variable of something else",
+        "services: {gateway: {environment: {PATH: /bin}}}",
+        "services.gateway.environment.PATH: unknown name (allowed: a variable of the app, such as "
+        "APP_LOG_LEVEL)",
+    ),
+    (
+        "quota of an unknown namespace",
+        f"quotas: {{default: {QUOTA}}}",
+        "quotas.default: unknown name (allowed: trading-system, trading-data, trading-monitoring)",
+    ),
+    (
+        "quota below CPU requests",
+        f"quotas: {{trading-data: {QUOTA.replace('cpuRequest: 4', 'cpuRequest: 200m')}}}",
+        f"quotas.trading-data.cpuRequest: 200m (allowed: {FULL_SCALE} 300m)",
+    ),
+    (
+        "quota below pods",
+        f"quotas: {{trading-data: {QUOTA.replace('pods: 60', 'pods: 2')}}}",
+        f"quotas.trading-data.pods: 2 (allowed: {FULL_SCALE} 3)",
+    ),
+    (
+        "quota below volumes",
+        f"quotas: {{trading-data: {QUOTA.replace('storage: 100Gi', 'storage: 10Gi')}}}",
+        "quotas.trading-data.storage: 10Gi (allowed: at least the volumes of the data services, which "
+        "are 70Gi)",
+    ),
+]
+
+
+def _stack_file(directory: Path, settings: str) -> Path:
+    """A stack file with one line of settings, valid but for it."""
+    lines = (
+        [settings]
+        if "platform" in settings or settings == "nodePort: 30080"
+        else ["platform: local", settings]
+    )
+    path = directory / "Pulumi.bad.yaml"
+    path.write_text("config:\n" + "".join(f"  tradestack:{line}\n" for line in lines))
+    return path
+
+
+def _refusal(path: Path) -> SettingsError:
+    configuration = stackfile.configuration(path)
+    with pytest.raises(SettingsError) as refused:
+        parse({key.split(":", 1)[1]: value for key, value in configuration.items()}, file=path.name)
+    return refused.value
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"), [(line, reason) for _, line, reason in BAD], ids=[b[0] for b in BAD]
+)
+def test_refused_with_the_exact_reason(tmp_path: Path, settings: str, reason: str) -> None:
+    refusal = _refusal(_stack_file(tmp_path, settings))
+    assert (
+        str(refusal) == f"Pulumi.bad.yaml: 1 setting is refused, nothing was changed\n  tradestack:{reason}"
+    )
+
+
+def test_all_reasons_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.bad.yaml"
+    path.write_text(
+        "config:\n  tradestack:platform: moon\n  tradestack:nodePort: 1\n  tradestack:colour: red\n"
+        "  tradestack:kafka: {heap: 2Gi, storage: 1GB}\n  tradestack:redis: {maxMemory: 1Gi}\n"
+        "  tradestack:services: {gateway: {scaling: {minimum: 4, maximum: 2}}}\n"
+    )
+    keys = [problem.key for problem in _refusal(path).problems]
+    assert sorted(keys) == [
+        "colour",
+        "kafka.storage",
+        "nodePort",
+        "platform",
+        "redis.maxMemory",
+        "services.gateway.scaling.minimum",
+    ]
+
+
+def test_nothing_is_registered_before_settings_are_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registered: list[str] = []
+    monkeypatch.setattr(
+        "pulumi.CustomResource.__init__", lambda self, *_: registered.append(type(self).__name__)
+    )
+    with pytest.raises(
+        TradestackError, match=r"tradestack:nodePort: 80 \(allowed: a port from 30000 to 32767\)"
+    ):
+        run("local", settings_file=_stack_file(tmp_path, "nodePort: 80"))
+    assert registered == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("config:\n  platform: local\n", "the key 'platform' has no namespace; write 'tradestack:platform'"),
+        ("config: [a]\n", "'config' is not an object of keys and values"),
+        ("- a\n", "is not an object of keys and values"),
+        ("config:\n  a: [\n", "is not valid YAML"),
+        ("config:\n  tradestack:platform: local\n  tradestack:platform: local\n", "is given twice"),
+        (
+            "config:\n  tradestack:x: {secure: abc}\n",
+            "'tradestack:x' is encrypted; only the engine can read it",
+        ),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, content: str, reason: str) -> None:
+    path = tmp_path / "Pulumi.bad.yaml"
+    path.write_text(content)
+    with pytest.raises(TradestackError, match=r"^Pulumi\.bad\.yaml") as refused:
+        stackfile.configuration(path)
+    assert reason in str(refused.value)
+
+
+def test_unknown_stack_names_those_that_exist() -> None:
+    with pytest.raises(TradestackError, match=r"there is no stack 'lokal': .*\(stacks: .*local"):
+        run("lokal")
