@@ -1,0 +1,59 @@
+"""The whole platform on the tests' own cluster, brought up by the command that a user types."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from infra.cluster import Cluster
+
+UP_SECONDS = 1500
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What `up` made."""
+
+    cluster: Cluster
+    url: str
+
+    @property
+    def stream(self) -> str:
+        return self.url.replace("http", "ws") + "/ws"
+
+    def get(self, *arguments: str) -> Any:
+        return json.loads(self.cluster.kubectl("get", *arguments, "-o", "json"))
+
+    def pods(self, namespace: str, name: str | None = None) -> list[dict[str, Any]]:
+        """Pods of a namespace that are not on their way out, of one workload if one is named."""
+        selector = [] if name is None else ["-l", f"app.kubernetes.io/name={name}"]
+        found = self.get("pods", "-n", namespace, *selector)["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def restarts(self) -> dict[str, int]:
+        """Restarts of every container by pod."""
+        return {
+            pod["metadata"]["name"]: sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
+            for pod in self.get("pods", "-A")["items"]
+            if pod["status"].get("containerStatuses")
+        }
+
+
+def tradestack(*words: str, cluster: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run the command line against the tests' cluster."""
+    command = [sys.executable, "-m", "infra.cli", *words, "--cluster", cluster]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=UP_SECONDS, check=False)
+    assert done.returncode == expect, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture(scope="session")
+def platform(cluster: Cluster) -> Iterator[Platform]:
+    """The local stack, ready."""
+    done = tradestack("up", "local", cluster=cluster.name)
+    yield Platform(cluster, done.stdout.strip().splitlines()[-1])
+    tradestack("down", "local", "--volumes", "--yes", cluster=cluster.name)

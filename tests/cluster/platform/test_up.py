@@ -1,0 +1,95 @@
+"""`up` gives a platform that is ready, and does nothing when there is nothing to do."""
+
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.cluster.platform.conftest import Platform, tradestack
+
+pytestmark = pytest.mark.cluster
+
+# Status and leases move by themselves; these kinds hold nothing else that `up` could have changed.
+KINDS = (
+    "namespaces,serviceaccounts,secrets,services,configmaps,persistentvolumeclaims,resourcequotas,limitranges,"
+    "networkpolicies,poddisruptionbudgets,deployments,statefulsets,jobs,pods"
+)
+
+
+def test_every_pod_is_ready(platform: Platform) -> None:
+    for namespace in ("trading-system", "trading-data"):
+        pods = platform.pods(namespace)
+        assert pods
+        for pod in pods:
+            conditions = {each["type"]: each for each in pod["status"]["conditions"]}
+            ended = pod["status"]["phase"] == "Succeeded"
+            assert ended or conditions["Ready"]["status"] == "True", pod["metadata"]["name"]
+
+
+def test_status_tells_what_is_ready(platform: Platform) -> None:
+    done = tradestack("status", "local", "--json", cluster=platform.cluster.name)
+    found = json.loads(done.stdout)
+    assert found["ready"] is True
+    assert found["urls"]["web"] == platform.url
+    workloads = {item["name"]: item for item in found["workloads"]}
+    assert {
+        "gateway",
+        "market-data",
+        "price-collector",
+        "price-service",
+        "frontend",
+        "kafka",
+    } <= workloads.keys()
+    assert all(item["ready"] >= item["desired"] for item in workloads.values())
+
+
+def test_the_address_serves_the_page_and_the_api(platform: Platform) -> None:
+    page = httpx.get(platform.url, trust_env=False)
+    assert page.status_code == 200
+    assert "text/html" in page.headers["content-type"]
+    instruments = httpx.get(f"{platform.url}/api/market/instruments", trust_env=False).json()
+    assert len(instruments) >= 20
+
+
+def test_a_second_up_changes_nothing(platform: Platform) -> None:
+    def versions() -> dict[tuple[str, str, str], Any]:
+        items = platform.get(KINDS, "-A")["items"]
+        return {
+            (item["kind"], item["metadata"].get("namespace", ""), item["metadata"]["name"]): (
+                item["metadata"]["uid"],
+                item["metadata"].get("generation"),
+                item.get("spec"),
+                item.get("data"),
+            )
+            for item in items
+        }
+
+    before = versions()
+    resource_versions = {
+        item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+        for item in platform.get("secrets,services,serviceaccounts,networkpolicies,limitranges", "-A")[
+            "items"
+        ]
+    }
+    done = tradestack("up", "local", "--json", cluster=platform.cluster.name)
+    assert versions() == before
+    assert resource_versions == {
+        item["metadata"]["name"]: item["metadata"]["resourceVersion"]
+        for item in platform.get("secrets,services,serviceaccounts,networkpolicies,limitranges", "-A")[
+            "items"
+        ]
+    }
+    assert set(json.loads(done.stdout)["changes"]) <= {"unchanged", "same"}
+    assert "no changes" in done.stderr
+
+
+def test_secrets_are_nowhere_in_plain_text(platform: Platform) -> None:
+    secret = platform.get("secret", "app-secrets", "-n", "trading-system")["data"]
+    passwords = [base64.b64decode(value).decode() for value in secret.values()]
+    assert all(len(password) >= 16 for password in passwords)
+    objects = platform.cluster.kubectl(
+        "get", "pods,configmaps,deployments,statefulsets,jobs", "-A", "-o", "yaml"
+    )
+    assert not any(password in objects for password in passwords)
