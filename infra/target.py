@@ -1,6 +1,6 @@
 """Which Kubernetes cluster a local stack goes to.
 
-Order: the context or KUBECONFIG that the user named; Docker with kind, where both are there; the embedded one.
+Order: the context or KUBECONFIG that the user named; Docker with kind, where they are; the embedded one.
 """
 
 import os
