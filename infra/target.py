@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from typing_extensions import override
 
-from infra.cluster import Cluster
+from infra.cluster.cluster import Cluster
 from infra.errors import TradestackError
 from infra.paths import state_dir
 from infra.process import run

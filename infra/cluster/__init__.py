@@ -1,5 +1,1 @@
 """The embedded Kubernetes: a real single-node cluster of named, separate instances on one Linux machine."""
-
-from infra.cluster.cluster import Cluster
-
-__all__ = ["Cluster"]

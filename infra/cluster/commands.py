@@ -1,4 +1,7 @@
-"""`tradestack cluster …` and `tradestack doctor`."""
+"""`tradestack cluster …` and `tradestack doctor`.
+
+What is slow to import is imported by the command that needs it.
+"""
 
 import json
 import os
@@ -6,11 +9,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from infra.cluster import doctor as checks
-from infra.cluster.cluster import Cluster
 from infra.cluster.instance import Instance
 from infra.errors import TradestackError
 from infra.progress import Steps
@@ -26,6 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard 
 @app.command()
 def up(name: Name = DEFAULT_NAME) -> None:
     """Start the cluster, or do nothing if it is up."""
+    from infra.cluster.cluster import Cluster
+
     cluster = Cluster(name)
     cluster.up(Steps())
     typer.echo(f"export KUBECONFIG={cluster.kubeconfig_path}")
@@ -38,6 +39,8 @@ def down(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Stop the cluster; its state is kept unless --purge is given."""
+    from infra.cluster.cluster import Cluster
+
     cluster = Cluster(name)
     volumes = cluster.instance.volumes
     if purge and not yes and volumes.is_dir() and any(volumes.iterdir()):
@@ -49,6 +52,11 @@ def down(
 @app.command()
 def status(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
     """Show what runs; exit code 0 only when the cluster is ready."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.cluster.cluster import Cluster
+
     found = Cluster(name).status()
     if as_json:
         typer.echo(json.dumps(asdict(found)))
@@ -68,7 +76,7 @@ def status(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
 @app.command()
 def kubeconfig(name: Name = DEFAULT_NAME) -> None:
     """Print the path of the administrator's kubeconfig."""
-    path = Cluster(name).kubeconfig_path
+    path = Instance.named(name).kubeconfig
     if not path.exists():
         raise TradestackError(f"cluster {name!r} is not up", hint=f"tradestack cluster up --name {name}")
     typer.echo(path)
@@ -94,6 +102,11 @@ def logs(
 
 def doctor(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
     """Tell what this machine lacks, why it matters and what fixes it; exit code 1 if anything fails."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from infra.cluster import doctor as checks
+
     found = checks.doctor(Instance.named(name))
     passed = all(check.passed for check in found)
     if as_json:

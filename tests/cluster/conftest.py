@@ -10,7 +10,8 @@ from os import geteuid
 
 import pytest
 
-from infra.cluster import Cluster, doctor
+from infra.cluster import doctor
+from infra.cluster.cluster import Cluster
 from infra.cluster.instance import Instance
 from infra.paths import REPOSITORY
 from infra.progress import Steps

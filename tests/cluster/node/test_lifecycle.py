@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.cluster import Cluster, cgroups
+from infra.cluster import cgroups
 from infra.cluster.addresses import AddressPlan
+from infra.cluster.cluster import Cluster
 from infra.cluster.instance import Instance
 from infra.progress import Steps
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from infra.cluster import Cluster
+from infra.cluster.cluster import Cluster
 from infra.errors import TradestackError
 from infra.images import catalog
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from infra.cluster import Cluster
+from infra.cluster.cluster import Cluster
 
 UP_SECONDS = 1500
 
