@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from app.events.registry import FAMILIES
 from app.kit import migrate
 from app.kit.bus import Bus
@@ -13,7 +14,6 @@ from app.kit.cache import Cache
 from app.kit.cache.memory import MemoryCache
 from app.kit.cache.redis import RedisCache
 from app.kit.database import Database
-
 from tests.servers.backing import Postgresql, Redis
 from tests.servers.fixtures import kafka, postgresql, redis
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from websockets.asyncio.client import ClientConnection, connect
+
 from app import process
 from app.events.registry import FAMILIES
 from app.kit import migrate
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES
-from websockets.asyncio.client import ClientConnection, connect
 
 SECONDS = 15.0
 
@@ -41,7 +42,9 @@ class Platform:
 
 
 @asynccontextmanager
-async def running(directory: Path, *names: str, wait: bool = True, **overrides: Any) -> AsyncIterator[Platform]:
+async def running(
+    directory: Path, *names: str, wait: bool = True, **overrides: Any
+) -> AsyncIterator[Platform]:
     """Run roles on SQLite, bus and cache in memory unless `overrides` name others; stops them at the end."""
     defaults = {
         "database_url": f"sqlite+aiosqlite:///{directory}/app.db",

@@ -4,6 +4,7 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+
 from app.kit.bus import Bus, Message, Record, Subscription, Topic
 from app.kit.errors import Unavailable
 

@@ -3,10 +3,10 @@
 from uuid import uuid4
 
 import pytest
+
 from app.kit.cache import Cache
 from app.kit.cache.redis import RedisCache
 from app.kit.errors import Unavailable
-
 from tests.servers.process import free_port
 
 

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
+
 from app.events.prices import PriceTick
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
 from app.market_data.candles import MINUTE, Aggregator, Candle, start_of, unseen
 from app.market_data.repository import MarketRepository
 from app.market_data.service import CandleWriter
-from hypothesis import given
-from hypothesis import strategies as st
-from sqlalchemy import text
-
 from tests.app.ticks import tick
 
 trades = st.lists(
@@ -52,7 +52,9 @@ def expected(ticks: Sequence[PriceTick]) -> list[Candle]:
 
 
 @given(trades, st.integers(0, 60))
-def test_aggregation_is_the_obvious_one_however_the_ticks_are_split(found: list[tuple[int, int, int]], cut: int) -> None:
+def test_aggregation_is_the_obvious_one_however_the_ticks_are_split(
+    found: list[tuple[int, int, int]], cut: int
+) -> None:
     ticks = ticks_of(found)
     stored: dict[int, Candle] = {}
     closed: list[int] = []
@@ -128,18 +130,26 @@ async def test_longer_candles_are_put_together_exactly(database: Database, memor
         )
         for start, group in sorted(groups.items())
     ]
-    assert [candle.start for candle in await stored(database, seconds=900, limit=2)] == [c.start for c in found[-2:]]
+    assert [candle.start for candle in await stored(database, seconds=900, limit=2)] == [
+        c.start for c in found[-2:]
+    ]
 
 
 async def test_postgresql_has_a_partition_for_each_month(
     postgresql_database: Database, memory_bus: MemoryBus
 ) -> None:
     database = postgresql_database
-    moments = [datetime(2026, 11, 30, 23, 59, tzinfo=UTC), datetime(2026, 12, 31, 12, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)]
+    moments = [
+        datetime(2026, 11, 30, 23, 59, tzinfo=UTC),
+        datetime(2026, 12, 31, 12, tzinfo=UTC),
+        datetime(2027, 1, 1, tzinfo=UTC),
+    ]
     ticks = [tick(seq=n, at=int(at.timestamp() * 1000)) for n, at in enumerate(moments, start=1)]
     await CandleWriter(database, memory_bus).take(ticks)
     async with database.transaction(read_only=True) as session:
-        partitions = text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'candles'::regclass")
+        partitions = text(
+            "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'candles'::regclass"
+        )
         names = sorted(await session.scalars(partitions))
     assert names == ["candles_2026_11", "candles_2026_12", "candles_2027_01"]
     assert len(await stored(database)) == 3

@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from app.events.envelope import Envelope
 from app.events.prices import PriceTick
 from app.instruments import INSTRUMENTS, AssetClass, Calendar
@@ -18,8 +21,6 @@ from app.price_collector.feeds.simulated import SimulatedFeed
 from app.price_collector.sequencer import Sequencer
 from app.price_collector.service import TOPIC, Collector
 from app.prices import read_latest
-from hypothesis import given
-from hypothesis import strategies as st
 
 FRIDAY = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 """10:00 in New York: every market is open."""
@@ -61,7 +62,9 @@ def test_an_opening_brings_a_gap() -> None:
         made = feed(seed)
         made.step(before_open, 1.0, 1.0)
         prices = [
-            next(q.price for q in made.step(before_open + timedelta(seconds=n), 1.0, 1.0) if q.symbol == "AAPL")
+            next(
+                q.price for q in made.step(before_open + timedelta(seconds=n), 1.0, 1.0) if q.symbol == "AAPL"
+            )
             for n in (1, 2, 3)
         ]
         jumps.append(abs(prices[0] - 18950))

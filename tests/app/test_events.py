@@ -1,10 +1,11 @@
 """The registry of events."""
 
 import pytest
+from pydantic import ValidationError
+
 from app.events import accounts, prices, trading
 from app.events.envelope import Envelope
 from app.events.registry import FAMILIES, Payload, event, schema_of, topic_of
-from pydantic import ValidationError
 
 MODULES = (accounts, prices, trading)
 SEEDED = {

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app.gateway.routing import is_hidden, is_plain, route
-from app.gateway.tunnel import SERVICE_RESTART, FrameBoundary
-from app.kit.settings import Settings
-from app.price_service.frames import frame
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from app.gateway.routing import is_hidden, is_plain, route
+from app.gateway.tunnel import SERVICE_RESTART, FrameBoundary
+from app.kit.settings import Settings
+from app.price_service.frames import frame
 from tests.app.platform import Platform, receive, running, subscribe
 from tests.servers.process import free_port
 
@@ -58,7 +58,9 @@ def test_the_longest_prefix_wins() -> None:
     assert route("/") == ("/", "frontend")
 
 
-@pytest.mark.parametrize("path", ["/internal", "/internal/x", "/api/market/metrics", "/api/market/internal/x", "/livez/x"])
+@pytest.mark.parametrize(
+    "path", ["/internal", "/internal/x", "/api/market/metrics", "/api/market/internal/x", "/livez/x"]
+)
 def test_hidden_paths(path: str) -> None:
     assert is_hidden(path)
 
@@ -74,13 +76,20 @@ async def test_passes_requests_and_answers_on(tmp_path: Path) -> None:
 
     def handle(head: bytes) -> bytes:
         heads.append(head)
-        return answer(body, "content-encoding: gzip\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nconnection: x-hop\r\n")
+        return answer(
+            body, "content-encoding: gzip\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nconnection: x-hop\r\n"
+        )
 
     async with upstream(handle) as url, gateway(tmp_path, market_data=url) as platform:
         found = await platform.get(
             "gateway",
             "/api/market/x%20y?q=1&q=%2F",
-            headers={"connection": "x-secret", "x-secret": "1", "x-forwarded-for": "9.9.9.9", "x-request-id": "request-0001"},
+            headers={
+                "connection": "x-secret",
+                "x-secret": "1",
+                "x-forwarded-for": "9.9.9.9",
+                "x-request-id": "request-0001",
+            },
         )
         assert found.text == "hello"
         assert found.headers.get_list("set-cookie") == ["a=1", "b=2"]
@@ -118,14 +127,22 @@ async def test_an_upstream_that_is_not_there_is_a_problem(tmp_path: Path) -> Non
         assert found.headers["retry-after"] == "1"
 
 
-@pytest.mark.parametrize("path", ["/metrics/", "/internal/x", "/api/market/%6detrics", "/api/market/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/metrics/", "/internal/x", "/api/market/%6detrics", "/api/market/openapi.json"]
+)
 async def test_what_is_hidden_is_not_found(tmp_path: Path, path: str) -> None:
-    async with upstream(lambda _: answer(b"secret")) as url, gateway(tmp_path, market_data=url, frontend=url) as platform:
+    async with (
+        upstream(lambda _: answer(b"secret")) as url,
+        gateway(tmp_path, market_data=url, frontend=url) as platform,
+    ):
         assert (await platform.get("gateway", path)).status_code == 404
 
 
 async def test_dot_segments_are_refused(tmp_path: Path) -> None:
-    async with upstream(lambda _: answer(b"secret")) as url, gateway(tmp_path, market_data=url, frontend=url) as platform:
+    async with (
+        upstream(lambda _: answer(b"secret")) as url,
+        gateway(tmp_path, market_data=url, frontend=url) as platform,
+    ):
         assert (await platform.get("gateway", "/api/market/%2e%2e/metrics")).status_code == 400
 
 
@@ -165,7 +182,9 @@ async def test_a_dying_upstream_sends_the_client_to_reconnect(tmp_path: Path) ->
         from websockets.utils import accept_key
 
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+        key = next(
+            line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key")
+        )
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             + f"Sec-WebSocket-Accept: {accept_key(key)}\r\n\r\n".encode()
@@ -177,7 +196,11 @@ async def test_a_dying_upstream_sends_the_client_to_reconnect(tmp_path: Path) ->
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, gateway(tmp_path, price_service=url) as platform, platform.websocket("gateway") as client:
+    async with (
+        server,
+        gateway(tmp_path, price_service=url) as platform,
+        platform.websocket("gateway") as client,
+    ):
         assert await receive(client) == {"type": "hello"}
         died.set()
         with pytest.raises(ConnectionClosed) as closed:

@@ -3,11 +3,12 @@
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+
 from app.kit import inbox, migrate, outbox
 from app.kit.database import Base, Database
 from app.kit.errors import Unavailable
 from app.market_data import models
-from sqlalchemy import Connection, inspect, text
 
 MODELS = (outbox.OutboxRow, inbox.ConsumedEvent, models.CandleRow, models.InstrumentRow, models.ProgressRow)
 

@@ -3,6 +3,9 @@
 import asyncio
 
 import pytest
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.events.accounts import UserCreated
 from app.events.envelope import Envelope
 from app.kit import inbox, outbox
@@ -10,8 +13,6 @@ from app.kit.bus import Record
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
 from app.kit.errors import Unavailable
-from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 
 def created(user: str, number: int = 0) -> Envelope:

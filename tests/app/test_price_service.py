@@ -8,12 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
 from app.events.envelope import Envelope
 from app.events.prices import PriceTick
 from app.kit.bus import Bus, Record
 from app.prices import write_latest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
-
 from tests.app.platform import Platform, receive, running, subscribe
 from tests.app.ticks import tick
 
@@ -27,7 +27,9 @@ async def publish(bus: Bus, *ticks: PriceTick) -> None:
 
 async def metric(platform: Platform, name: str) -> float:
     answer = await platform.get("price-service", "/metrics")
-    line = next(line for line in answer.text.splitlines() if line.startswith(f'{name}{{service="price-service"}}'))
+    line = next(
+        line for line in answer.text.splitlines() if line.startswith(f'{name}{{service="price-service"}}')
+    )
     return float(line.split()[-1])
 
 
@@ -172,7 +174,9 @@ async def test_a_client_that_does_not_read_is_conflated_and_others_are_not(tmp_p
         total = 20_000
         await publish(platform.backends.bus, tick(seq=1))
         for begin in range(2, total, 500):
-            await publish(platform.backends.bus, *(tick(seq=s) for s in range(begin, min(begin + 500, total + 1))))
+            await publish(
+                platform.backends.bus, *(tick(seq=s) for s in range(begin, min(begin + 500, total + 1)))
+            )
             await asyncio.sleep(0)
         await publish(platform.backends.bus, tick(seq=total))
 

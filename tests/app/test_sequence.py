@@ -5,14 +5,14 @@ import struct
 from typing import Any
 
 import orjson
-from app.events.prices import PriceTick
-from app.price_service.frames import frame
-from app.price_service.hub import Client, Hub
-from app.price_service.sequence import SequenceTracker, Verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from app.events.prices import PriceTick
+from app.price_service.frames import frame
+from app.price_service.hub import Client, Hub
+from app.price_service.sequence import SequenceTracker, Verdict
 from tests.app.ticks import tick
 
 SYMBOLS = ["BTC-USD", "ETH-USD", "AAPL"]
@@ -159,7 +159,11 @@ def test_a_slow_client_gets_one_snapshot_of_the_latest_state() -> None:
     assert written == []
     hub.resumed(client)
     (message,) = decode(written[0])
-    assert (message["reason"], message["ticks"][0]["seq"], message["ticks"][0]["price"]) == ("slow", 499, "4.99")
+    assert (message["reason"], message["ticks"][0]["seq"], message["ticks"][0]["price"]) == (
+        "slow",
+        499,
+        "4.99",
+    )
     hub.publish([tick("BTC-USD", 500, price=7)])
     assert decode(written[1])[0]["type"] == "tick"
     hub.leave(client)

@@ -3,7 +3,15 @@
 from app.events.prices import PriceTick
 
 
-def tick(symbol: str = "BTC-USD", seq: int = 1, *, epoch: str = "e1", at: int = 1_000, price: int = 100, size: int = 1) -> PriceTick:
+def tick(
+    symbol: str = "BTC-USD",
+    seq: int = 1,
+    *,
+    epoch: str = "e1",
+    at: int = 1_000,
+    price: int = 100,
+    size: int = 1,
+) -> PriceTick:
     return PriceTick(
         symbol=symbol,
         epoch=epoch,

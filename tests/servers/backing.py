@@ -7,9 +7,9 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
+
 from infra.errors import TradestackError
 from infra.images import kafka_jars
-
 from tests.servers.process import ServerProcess, answers, free_port
 
 POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
@@ -30,7 +30,14 @@ class Postgresql:
             shutil.chown(directory, user)
         self.port = free_port()
         subprocess.run(
-            [POSTGRESQL / "initdb", "--no-sync", "--username=trading", "--auth=trust", "-D", directory / "data"],
+            [
+                POSTGRESQL / "initdb",
+                "--no-sync",
+                "--username=trading",
+                "--auth=trust",
+                "-D",
+                directory / "data",
+            ],
             check=True,
             capture_output=True,
             user=user,
@@ -53,7 +60,9 @@ class Postgresql:
     async def new_database(self) -> str:
         """SQLAlchemy URL of an empty database."""
         name = f"test_{uuid4().hex[:12]}"
-        connection = await asyncpg.connect(host="127.0.0.1", port=self.port, user="trading", database="postgres")
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=self.port, user="trading", database="postgres"
+        )
         try:
             await connection.execute(f"CREATE DATABASE {name}")
         finally:
@@ -71,7 +80,13 @@ class Redis:
         if program is None:
             raise Missing("redis-server: install redis-server")
         self.port = free_port()
-        options = {"port": self.port, "bind": "127.0.0.1", "save": "", "dir": directory, "requirepass": self.password}
+        options = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "save": "",
+            "dir": directory,
+            "requirepass": self.password,
+        }
         flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         self.process = ServerProcess([program, *flags], directory / "redis.log")
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -111,9 +126,25 @@ class Kafka:
         }
         config = directory / "server.properties"
         config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        run = [java, "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{jars}/*"]
+        run = [
+            java,
+            "-Xms128m",
+            "-Xmx384m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            f"{jars}/*",
+        ]
         subprocess.run(
-            [*run, "kafka.tools.StorageTool", "format", "--cluster-id", "dHJhZGVzdGFjay10ZXN0cw", "--config", config],
+            [
+                *run,
+                "kafka.tools.StorageTool",
+                "format",
+                "--cluster-id",
+                "dHJhZGVzdGFjay10ZXN0cw",
+                "--config",
+                config,
+            ],
             check=True,
             capture_output=True,
         )

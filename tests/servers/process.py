@@ -74,8 +74,8 @@ class ServerProcess:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def start(self, ready: Callable[[], bool], seconds: float = 30) -> None:
-        """Start and wait until `ready` says so."""
+    def launch(self) -> None:
+        """Start and do not wait. To be called from the main thread: the process dies with the thread it is from."""
         account = pwd.getpwnam(self._user) if self._user else None
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(
@@ -90,6 +90,10 @@ class ServerProcess:
                 extra_groups=[] if account else None,
                 preexec_fn=_die_with_parent,
             )
+
+    def start(self, ready: Callable[[], bool], seconds: float = 30) -> None:
+        """Start and wait until `ready` says so."""
+        self.launch()
         try:
             wait_until(f"{self.command[0]} is ready", lambda: self._alive() and ready(), seconds)
         except BaseException:
@@ -116,7 +120,9 @@ class ServerProcess:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.command} did not end in {seconds:g} s:\n{self.output[-3000:]}") from None
+            raise AssertionError(
+                f"{self.command} did not end in {seconds:g} s:\n{self.output[-3000:]}"
+            ) from None
 
     def kill(self) -> None:
         """End it at once."""
