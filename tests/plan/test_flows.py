@@ -1,0 +1,77 @@
+"""Who may talk to whom: the allowed flows as data, and that the policies of the plan say exactly this."""
+
+from typing import Any
+
+import pytest
+
+from infra.plan import Plan
+from infra.plan.model import PlannedResource
+
+ALLOWED = {
+    ("0.0.0.0/0", "gateway", 8081),
+    ("gateway", "frontend", 3000),
+    ("gateway", "market-data", 8085),
+    ("gateway", "price-service", 8083),
+    ("market-data", "postgresql", 5432),
+    ("market-data", "redis", 6379),
+    ("market-data", "kafka", 9092),
+    ("price-collector", "redis", 6379),
+    ("price-collector", "kafka", 9092),
+    ("price-service", "redis", 6379),
+    ("price-service", "kafka", 9092),
+    ("migrate", "postgresql", 5432),
+    ("topics", "kafka", 9092),
+}
+GENERAL = {"default-deny", "allow-dns"}
+
+
+def _policies(plan: Plan) -> list[PlannedResource]:
+    found = [item for item in plan.resources if item.type == "kubernetes:networking.k8s.io/v1:NetworkPolicy"]
+    return [item for item in found if item.inputs["metadata"]["name"] not in GENERAL]
+
+
+def _peer(peer: dict[str, Any]) -> str:
+    if "ipBlock" in peer:
+        return str(peer["ipBlock"]["cidr"])
+    return str(peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"])
+
+
+def _flows(plan: Plan, direction: str) -> set[tuple[str, str, int]]:
+    flows = set()
+    for policy in _policies(plan):
+        own = policy.inputs["metadata"]["name"]
+        for rule in policy.inputs["spec"].get(direction, []):
+            assert len(rule["ports"]) == 1
+            for peer in rule["from" if direction == "ingress" else "to"]:
+                ends = (_peer(peer), own) if direction == "ingress" else (own, _peer(peer))
+                flows.add((*ends, rule["ports"][0]["port"]))
+    return flows
+
+
+def test_ingress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
+    assert _flows(local_plan, "ingress") == ALLOWED
+
+
+def test_egress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
+    assert _flows(local_plan, "egress") == {flow for flow in ALLOWED if flow[0] != "0.0.0.0/0"}
+
+
+def test_each_pod_is_covered_by_a_policy_of_its_own(local_plan: Plan) -> None:
+    workloads = {
+        item.name
+        for item in local_plan.resources
+        if item.type.endswith((":Deployment", ":StatefulSet", ":Job"))
+    }
+    assert {policy.inputs["metadata"]["name"] for policy in _policies(local_plan)} == workloads
+
+
+@pytest.mark.parametrize("namespace", ["trading-system", "trading-data", "trading-monitoring"])
+def test_each_namespace_is_closed_but_for_dns(local_plan: Plan, namespace: str) -> None:
+    general = {
+        item.inputs["metadata"]["name"]: item.inputs["spec"]
+        for item in local_plan.resources
+        if item.type.endswith(":NetworkPolicy")
+        and item.inputs.get("metadata", {}).get("namespace") == namespace
+    }
+    assert general["default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert general["allow-dns"]["policyTypes"] == ["Egress"]

@@ -1,0 +1,90 @@
+"""Rendered manifests: one file for each object, in order, without secrets."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.errors import TradestackError
+from infra.plan import Plan, Secret, masked
+from infra.plan.monitor import reference
+from infra.render import objects, write
+from infra.render.files import GENERATED_KEYS
+from infra.render.objects import KubernetesObject
+
+
+def test_one_file_for_each_object_with_its_exact_content(local_plan: Plan, tmp_path: Path) -> None:
+    files = write(local_plan, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert len(files) == len(objects(local_plan)) == 69
+    for path, item in zip(files, objects(local_plan), strict=True):
+        content = yaml.safe_load(path.read_text())
+        if item.kind != "Secret":
+            assert content == masked(item.manifest)
+
+
+def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
+    local_plan: Plan, tmp_path: Path
+) -> None:
+    files = write(local_plan, tmp_path)
+    assert [path.name[:3] for path in files] == sorted(path.name[:3] for path in files)
+    assert [path.name for path in files[:3]] == [
+        "010-namespace-trading-data.yaml",
+        "010-namespace-trading-monitoring.yaml",
+        "010-namespace-trading-system.yaml",
+    ]
+    kinds = list(dict.fromkeys(item.kind for item in objects(local_plan)))
+    assert kinds == [
+        "Namespace",
+        "ResourceQuota",
+        "LimitRange",
+        "NetworkPolicy",
+        "ServiceAccount",
+        "Secret",
+        "Service",
+        "StatefulSet",
+        "Job",
+        "Deployment",
+        "PodDisruptionBudget",
+        "HorizontalPodAutoscaler",
+    ]
+
+
+def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: Path) -> None:
+    files = write(local_plan, tmp_path)
+    secrets = [yaml.safe_load(path.read_text()) for path in files if "-secret-" in path.name]
+    keys = {item["metadata"]["name"]: item["metadata"]["annotations"][GENERATED_KEYS] for item in secrets}
+    assert keys == {
+        "app-secrets": "app_cache_password,app_database_password",
+        "postgresql": "password",
+        "redis": "password",
+    }
+    assert all("data" not in item and "stringData" not in item for item in secrets)
+    everything = "".join(path.read_text() for path in files)
+    assert reference("database-password") not in everything
+    assert reference("cache-password") not in everything
+
+
+def test_files_of_an_earlier_render_go_and_others_stay(local_plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "180-deployment-trading-system-gone.yaml").write_text("old")
+    (tmp_path / "kustomization.yaml").write_text("mine")
+    write(local_plan, tmp_path)
+    assert not (tmp_path / "180-deployment-trading-system-gone.yaml").exists()
+    assert (tmp_path / "kustomization.yaml").read_text() == "mine"
+
+
+def test_rendering_again_writes_the_same(local_plan: Plan, tmp_path: Path) -> None:
+    first = {path.name: path.read_text() for path in write(local_plan, tmp_path)}
+    assert {path.name: path.read_text() for path in write(local_plan, tmp_path)} == first
+
+
+def test_a_secret_outside_a_secret_is_refused(local_plan: Plan, tmp_path: Path) -> None:
+    resources = list(local_plan.resources)
+    at = next(n for n, item in enumerate(resources) if item.type.endswith(":Deployment"))
+    inputs = {**resources[at].inputs, "spec": Secret(resources[at].inputs["spec"])}
+    resources[at] = replace(resources[at], inputs=inputs)
+    with pytest.raises(TradestackError, match=r"has secret values outside a Secret \(spec\)"):
+        write(replace(local_plan, resources=tuple(resources)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert str(KubernetesObject(resources[at])).startswith("Deployment ")
