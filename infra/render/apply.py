@@ -1,5 +1,6 @@
 """Apply a plan to a cluster: server-side apply in one go, with an ApplySet that knows what to prune."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from infra.render.objects import KubernetesObject, objects
 
 Action = Literal["created", "configured", "unchanged", "pruned"]
 
+_SERVER_SIDE = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
 _APPLY_SECONDS = 300
 _PRUNED = re.compile(r"^(\S+)/(\S+) pruned$", re.MULTILINE)
 _INVALID = re.compile(
@@ -67,16 +69,35 @@ def apply(plan: Plan, target: Target, steps: Steps) -> ApplyResult:
     kubectl, items = Kubectl(target), objects(plan)
     with steps.step("Apply the plan", estimate_s=10) as step:
         step.detail("comparing with the cluster")
-        applyset.ensure(plan, kubectl)
         before = kubectl.existing([_bare(item) for item in items])
         values = passwords.resolve(plan, items, before)
         manifests = [passwords.filled(item, values) for item in items]
+        if _is_applied(plan, kubectl, manifests, before):
+            return ApplyResult(tuple(Change(str(item), "unchanged") for item in items))
         step.detail(f"{len(manifests)} objects")
+        applyset.ensure(plan, kubectl)
         output = _apply(kubectl, manifests, applyset.flag(plan))
         after = kubectl.existing([_bare(item) for item in items])
     changes = [Change(str(item), _action(item.key, before, after)) for item in items]
     changes += [Change(f"{kind} {name}", "pruned") for kind, name in _PRUNED.findall(output)]
     return ApplyResult(tuple(changes))
+
+
+def _is_applied(
+    plan: Plan, kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], before: Mapping[Key, Any]
+) -> bool:
+    """Whether an apply would change and prune nothing; asked of the API server by a dry run."""
+    wanted = {key_of(manifest) for manifest in manifests}
+    if before.keys() != wanted or {key_of(item) for item in applyset.members(plan, kubectl)} != wanted:
+        return False
+    labelled = as_list([applyset.labelled(plan, manifest) for manifest in manifests])
+    try:
+        output = kubectl(*_SERVER_SIDE, "--dry-run=server", "-o", "json", "-f", "-", stdin=labelled)
+    except CommandFailed:
+        # What it refuses is dealt with, or reported, when it is really applied.
+        return False
+    outcome = {key_of(item): item for item in json.loads(output)["items"]}
+    return all(_wanted(before[key]) == _wanted(outcome[key]) for key in wanted)
 
 
 def _bare(item: KubernetesObject) -> dict[str, Any]:
@@ -86,10 +107,7 @@ def _bare(item: KubernetesObject) -> dict[str, Any]:
 def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], applyset_flag: str) -> str:
     def attempt() -> str:
         return kubectl(
-            "apply",
-            "--server-side",
-            "--force-conflicts",
-            f"--field-manager={FIELD_MANAGER}",
+            *_SERVER_SIDE,
             f"--applyset={applyset_flag}",
             "--prune",
             "-f",

@@ -63,6 +63,13 @@ def ensure(plan: Plan, kubectl: Kubectl) -> None:
     kubectl("apply", "--server-side", f"--field-manager={_MANAGER}", "-f", "-", stdin=as_list([parent]))
 
 
+def labelled(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`manifest` with the label of a member."""
+    metadata = manifest["metadata"]
+    labels = {**metadata.get("labels", {}), _MEMBER_LABEL: _identity(name(plan))}
+    return {**manifest, "metadata": {**metadata, "labels": labels}}
+
+
 def members(plan: Plan, kubectl: Kubectl) -> list[dict[str, Any]]:
     """The objects that the stack has in the cluster; none where it never was applied."""
     parent = _parent(plan, kubectl)
