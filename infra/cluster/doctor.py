@@ -64,22 +64,44 @@ TOOLS = (
     Tool("nsenter", "util-linux", "starts the cluster inside its namespaces"),
     Tool("sysctl", "procps", "turns forwarding on inside the cluster's namespace"),
 )
+IMAGE_TOOLS = (
+    Tool("mmdebstrap", "mmdebstrap", "makes the Debian base of the images"),
+    Tool("mvn", "maven", "fetches Kafka"),
+    Tool("java", "openjdk-17-jre-headless", "runs Maven, and Kafka in the tests", ("-version",)),
+)
+"""Needed by images only, so that the cluster alone starts without them."""
 
 
-def doctor(instance: Instance | None = None) -> list[Check]:
+def doctor(instance: Instance) -> list[Check]:
     """Every check, in the order in which one would fix them. Nothing on the machine is changed.
 
     Checks that make something to see whether it works (a namespace, a mount) take it away again.
     """
-    instance = instance or Instance.named("tradestack")
+    checks = node_checks(instance)
+    if all(check.passed for check in checks[:2]):
+        checks += [_builder(), *(_tool(tool) for tool in IMAGE_TOOLS)]
+    return checks
+
+
+def node_checks(instance: Instance) -> list[Check]:
+    """What the cluster itself needs; only the first two on a machine that is not Linux or without root."""
     checks = [_linux(), _root()]
     if not all(check.passed for check in checks):
         return checks
-    checks += [_controllers(), _memory(), _disk(instance.state), _disk(cache_dir())]
-    checks += [_tool(tool) for tool in TOOLS]
-    checks += [_cni_plugins(), _go(), _builder()]
-    checks += [_namespaces(), _nftables(), _overlay(instance), _addresses(instance)]
-    return checks
+    return [
+        *checks,
+        _controllers(),
+        _memory(),
+        _disk("state", instance.state),
+        _disk("cache", cache_dir()),
+        *(_tool(tool) for tool in TOOLS),
+        _cni_plugins(),
+        _go(),
+        _namespaces(),
+        _nftables(),
+        _overlay(instance),
+        _addresses(instance),
+    ]
 
 
 def require(instance: Instance, *, running: bool) -> None:
@@ -90,7 +112,7 @@ def require(instance: Instance, *, running: bool) -> None:
     """
     checks = [_linux(), _root()]
     if not running and all(check.passed for check in checks):
-        checks = doctor(instance)
+        checks = node_checks(instance)
     failed = [check for check in checks if not check.passed]
     if failed:
         lines = (f"  {check.name}: {check.found}; {check.why}" for check in failed)
@@ -144,13 +166,13 @@ def _memory() -> Check:
     return Check("memory", passed, f"{available:.1f} GiB available", f"the cluster needs {MEMORY_GIB:g} GiB")
 
 
-def _disk(folder: Path) -> Check:
+def _disk(name: str, folder: Path) -> Check:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free / _GIB
     return Check(
-        f"disk of {folder}",
+        f"disk for {name}",
         free >= DISK_GIB,
-        f"{free:.1f} GiB free",
+        f"{free:.1f} GiB free at {existing}",
         f"binaries, images and volumes need {DISK_GIB:g} GiB",
         "set XDG_CACHE_HOME and TRADESTACK_STATE_DIR to a larger disk",
     )
@@ -161,7 +183,9 @@ def _tool(tool: Tool) -> Check:
     if shutil.which(tool.name) is None:
         return Check(tool.name, False, "not on PATH", tool.why, fix)
     try:
-        version = re.search(r"\d+(\.\d+)+", run([tool.name, *tool.version], timeout=10))
+        # Some programs print their version as an error.
+        command = ["sh", "-c", 'exec "$@" 2>&1', "sh", tool.name, *tool.version]
+        version = re.search(r"\d+(\.\d+)+", run(command, timeout=30))
     except CommandFailed as error:
         return Check(tool.name, False, str(error), tool.why, fix)
     return Check(tool.name, True, version.group() if version else "present", tool.why)

@@ -53,6 +53,7 @@ def firewall(instance: Instance, plan: AddressPlan) -> str:
             chain forward {{
                 type filter hook forward priority filter
                 oifname "{instance.link}" ct state new drop
+                iifname "{instance.link}" tcp flags syn tcp option maxseg size set rt mtu
             }}
         }}
     """

@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ _BACKOFF_LIMIT_SECONDS = 30.0
 _STEADY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _POD_STOP_SECONDS = 20.0
+_OPEN_FILES = 1_048_576
 _OWN_FOLDERS = {
     "/run/containerd": "containerd-shims",
     "/run/netns": "namespaces",
@@ -215,6 +217,10 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     os.umask(0o022)
+    # Pods inherit the limit, and databases and brokers open many files.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_files = min(most, _OPEN_FILES) if most != resource.RLIM_INFINITY else _OPEN_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_files, most))
     instance = Instance.named(sys.argv[1])
     with instance.supervisor_pid.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
