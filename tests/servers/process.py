@@ -75,7 +75,7 @@ class ServerProcess:
         return self.log.read_text(errors="replace")
 
     def launch(self) -> None:
-        """Start and do not wait. To be called from the main thread: the process dies with the thread it is from."""
+        """Start and do not wait. Call it from the main thread: the process dies with its parent thread."""
         account = pwd.getpwnam(self._user) if self._user else None
         with self.log.open("ab") as sink:
             self._process = subprocess.Popen(

@@ -1,0 +1,112 @@
+"""The whole platform in one process, and the command line."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.roles import ROLES
+from tests.servers.process import ServerProcess, answers, free_port, wait_until
+
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+
+
+def app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**CLEAN, **env},
+    )
+
+
+def test_is_up_soon_and_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "app", "run", "all", "--port", str(port)]
+    process = ServerProcess(
+        command, tmp_path / "all.log", env={"TMPDIR": str(tmp_path), "APP_LOG_LEVEL": "WARNING"}
+    )
+    begun = time.monotonic()
+    process.start(lambda: "Tradestack is up" in process.output)
+    seconds = time.monotonic() - begun
+    assert process.output.strip().endswith(f"Tradestack is up: http://localhost:{port}")
+    assert seconds < 10, "the aim is 3 s on a quiet machine"
+
+    def candles() -> int:
+        page = httpx.get(f"http://127.0.0.1:{port}/api/market/candles/BTC-USD", trust_env=False)
+        return len(page.json()["candles"])
+
+    wait_until("the simulated past is there", lambda: candles() > 100, 15)
+    assert process.stop() == 0, process.output
+    assert not answers(port)
+    assert [path.name for path in tmp_path.iterdir()] == ["all.log"]
+
+
+def test_goes_on_with_its_data(tmp_path: Path) -> None:
+    def first_candle() -> str:
+        port = free_port()
+        command = [
+            sys.executable,
+            "-m",
+            "app",
+            "run",
+            "all",
+            "--port",
+            str(port),
+            "--data",
+            str(tmp_path / "data"),
+        ]
+        process = ServerProcess(command, tmp_path / "all.log", env={"APP_FEED_HISTORY_MINUTES": "5"})
+        process.start(lambda: answers(port))
+        url = f"http://127.0.0.1:{port}/api/market/candles/BTC-USD?limit=1000"
+
+        def oldest() -> str:
+            found = httpx.get(url, trust_env=False).json()["candles"]
+            return str(found[0]["start"]) if len(found) > 4 else ""
+
+        try:
+            wait_until("candles are there", lambda: bool(oldest()), 15)
+            return oldest()
+        finally:
+            process.stop()
+
+    assert first_candle() == first_candle()
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    port = free_port()
+    first = ServerProcess(
+        [sys.executable, "-m", "app", "run", "all", "--port", str(port)], tmp_path / "first.log"
+    )
+    first.start(lambda: answers(port))
+    try:
+        second = app("run", "all", "--port", str(port))
+    finally:
+        first.stop()
+    assert second.returncode == 2
+    assert f"gateway cannot listen on 0.0.0.0:{port}: Address already in use" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_roles_lists_all() -> None:
+    listed = app("roles")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == list(ROLES)
+
+
+@pytest.mark.parametrize("role", ["nothing", ""])
+def test_an_unknown_role_is_refused(role: str) -> None:
+    refused = app("run", role)
+    assert refused.returncode == 2
+    assert "invalid choice" in refused.stderr
+
+
+def test_migrate_takes_a_revision(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/app.db"
+    for revision in ("head", "base", "head"):
+        done = app("migrate", "--to", revision, APP_DATABASE_URL=url)
+        assert done.returncode == 0, done.stderr
