@@ -1,5 +1,6 @@
 """The tests' own cluster: never the user's, clean at the start, gone at the end."""
 
+import fcntl
 import hashlib
 import platform
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from infra.cluster import doctor
 from infra.cluster.cluster import Cluster
-from infra.cluster.instance import Instance
+from infra.cluster.instance import RUN_ROOT, Instance
 from infra.paths import REPOSITORY
 from infra.progress import Steps
 
@@ -44,14 +45,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A running cluster with an empty state."""
+    """A running cluster with an empty state; another test run on this machine waits for this one to end."""
     cluster = Cluster(TEST_CLUSTER)
-    cluster.down(purge=True)
-    try:
-        cluster.up(Steps())
-        yield cluster
-    finally:
+    RUN_ROOT.mkdir(parents=True, exist_ok=True)
+    with (RUN_ROOT / f"{TEST_CLUSTER}.tests.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
         cluster.down(purge=True)
+        try:
+            cluster.up(Steps())
+            yield cluster
+        finally:
+            cluster.down(purge=True)
 
 
 @pytest.fixture
