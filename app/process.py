@@ -6,9 +6,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 
-import httpx
-
-from app.kit import logs, migrate
+from app.kit import logs
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES, Kind
@@ -72,6 +70,8 @@ def stop_on_signal() -> asyncio.Event:
 
 async def migrate_to(revision: str) -> None:
     """Bring the database to a revision; `base` empties it."""
+    from app.kit import migrate
+
     settings = Settings.load()
     logs.configure(settings)
     backends = Backends(settings)
@@ -84,6 +84,8 @@ async def migrate_to(revision: str) -> None:
 
 def healthcheck(role: str) -> int:
     """0 when the role answers on this machine that it is ready, else 1."""
+    import httpx
+
     port = Settings.load().port or ROLES[role].port
     try:
         answer = httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=3)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -14,10 +14,12 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from app.kit import logs
 from app.kit.bus import Bus
 from app.kit.cache import Cache
-from app.kit.database import Database
 from app.kit.errors import ConfigurationError, Unavailable
 from app.kit.settings import Settings
 from app.roles import Need, Role
+
+if TYPE_CHECKING:
+    from app.kit.database import Database
 
 _CANCEL_SECONDS = 5.0
 _log = logs.get(__name__)
@@ -44,7 +46,10 @@ def retrying() -> AsyncRetrying:
 
 
 class Backends:
-    """The backing services of one process, each connected when first used and shared by all its roles."""
+    """The backing services of one process, each connected when first used and shared by all its roles.
+
+    Adapters are imported when first used, too: a role needs few, and each costs memory and start time.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -68,8 +73,10 @@ class Backends:
             raise ConfigurationError("\n".join(missing))
 
     @cached_property
-    def database(self) -> Database:
+    def database(self) -> "Database":
         """The database of APP_DATABASE_URL."""
+        from app.kit.database import Database
+
         self.check(frozenset({Need.DATABASE}))
         password = self._settings.database_password
         return Database(str(self._settings.database_url), password.get_secret_value() if password else None)
@@ -177,10 +184,10 @@ class Runtime:
             await asyncio.Event().wait()  # workers go on during the drain, until this task is cancelled
 
     async def _meet_needs(self, prepare: Worker | None) -> None:
-        from app.kit.migrate import require_head
-
         try:
             if Need.DATABASE in self.role.needs:
+                from app.kit.migrate import require_head
+
                 await require_head(self.backends.database)
             if Need.CACHE in self.role.needs:
                 await self.backends.cache.ping()

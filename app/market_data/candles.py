@@ -1,6 +1,6 @@
 """Ticks into one-minute candles: pure and exact."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from app.events.prices import PriceTick
@@ -41,11 +41,16 @@ class Aggregator:
         """Candles to be stored, by start."""
         self.closed: list[Candle] = []
         """Candles that were finished, oldest first."""
+        self.late = 0
+        """Ticks of minutes before the current candle: left out, finished candles stay as they are."""
 
     def add(self, tick: PriceTick) -> None:
-        """Take one tick. One that is older than the current candle still counts as a trade of it."""
+        """Take one tick."""
         start = start_of(tick.at)
         current = self._current
+        if current is not None and start < current.start:
+            self.late += 1
+            return
         if current is not None and start > current.start:
             current.closed = True
             self.changed[current.start] = current
@@ -62,11 +67,12 @@ class Aggregator:
         self.changed[current.start] = current
 
 
-def unseen(ticks: Iterable[PriceTick], epoch: str | None, seq: int) -> list[PriceTick]:
-    """Ticks after (epoch, seq), each number once; another epoch begins anew."""
+def unseen(ticks: Iterable[PriceTick], seen: Mapping[str, int]) -> list[PriceTick]:
+    """Ticks not counted yet, each number of an epoch once; `seen` holds the last number by epoch."""
+    marks = dict(seen)
     fresh = []
     for tick in ticks:
-        if tick.epoch != epoch or tick.seq > seq:
+        if tick.seq > marks.get(tick.epoch, 0):
             fresh.append(tick)
-            epoch, seq = tick.epoch, tick.seq
+            marks[tick.epoch] = tick.seq
     return fresh

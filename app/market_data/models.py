@@ -37,10 +37,10 @@ class CandleRow(Base):
 
 
 class ProgressRow(Base):
-    """The last tick of a symbol that its candles contain."""
+    """The last tick of a symbol and epoch that the candles contain."""
 
     __tablename__ = "candle_progress"
 
     symbol: Mapped[str] = mapped_column(String(20), primary_key=True)
-    epoch: Mapped[str] = mapped_column(String(40))
+    epoch: Mapped[str] = mapped_column(String(40), primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger)

@@ -1,13 +1,15 @@
 """All SQL of market data. Nothing here commits."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, func, select, text
+from sqlalchemy import and_, func, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from app.events.prices import PriceTick
 from app.instruments import Instrument
 from app.kit.database import Database
 from app.market_data.candles import Candle
@@ -34,19 +36,29 @@ class MarketRepository:
         """All, by symbol."""
         return (await session.scalars(select(InstrumentRow).order_by(InstrumentRow.symbol))).all()
 
-    async def progress(self, session: AsyncSession, symbols: Iterable[str]) -> dict[str, tuple[str, int]]:
-        """(epoch, seq) up to which ticks are in the candles; locks the rows to the end of the transaction."""
-        wanted = select(ProgressRow).where(ProgressRow.symbol.in_(list(symbols)))
-        rows = await session.scalars(wanted.order_by(ProgressRow.symbol).with_for_update())
-        return {row.symbol: (row.epoch, row.seq) for row in rows}
+    async def progress(self, session: AsyncSession, ticks: Iterable[PriceTick]) -> dict[str, dict[str, int]]:
+        """Symbol → epoch → last number in the candles, for these ticks; locked to the end of the transaction.
 
-    async def save_progress(self, session: AsyncSession, progress: dict[str, tuple[str, int]]) -> None:
-        """Insert or update."""
+        Rows that are missing are made first: only what exists can be locked against another replica.
+        """
+        places = sorted({(tick.symbol, tick.epoch) for tick in ticks})
+        rows = [{"symbol": symbol, "epoch": epoch, "seq": 0} for symbol, epoch in places]
+        await session.execute(self._database.insert(ProgressRow).on_conflict_do_nothing(), rows)
+        wanted = select(ProgressRow).where(tuple_(ProgressRow.symbol, ProgressRow.epoch).in_(places))
+        found: dict[str, dict[str, int]] = defaultdict(dict)
+        for row in await session.scalars(
+            wanted.order_by(ProgressRow.symbol, ProgressRow.epoch).with_for_update()
+        ):
+            found[row.symbol][row.epoch] = row.seq
+        return found
+
+    async def save_progress(self, session: AsyncSession, ticks: Iterable[PriceTick]) -> None:
+        """Remember that these ticks, in order, are in the candles."""
+        last = {(tick.symbol, tick.epoch): tick.seq for tick in ticks}
         rows = [
-            {"symbol": symbol, "epoch": epoch, "seq": seq}
-            for symbol, (epoch, seq) in sorted(progress.items())
+            {"symbol": symbol, "epoch": epoch, "seq": seq} for (symbol, epoch), seq in sorted(last.items())
         ]
-        await self._upsert(session, ProgressRow, rows, ("symbol",), ("epoch", "seq"))
+        await self._upsert(session, ProgressRow, rows, ("symbol", "epoch"), ("seq",))
 
     async def open_candles(self, session: AsyncSession, symbols: Iterable[str]) -> dict[str, Candle]:
         """The newest candle of each symbol. It is open: a candle is closed by the one after it."""

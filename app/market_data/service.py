@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 
 from prometheus_client import Counter
 
@@ -23,6 +24,7 @@ _BATCH = 2000
 _PAUSE = 1.0
 """Seconds between two looks at the bus: one transaction takes all ticks of that time."""
 _ticks = Counter("candle_ticks_total", "Ticks taken into candles")
+_late = Counter("candle_ticks_late_total", "Ticks left out because their candle was finished")
 _closed = Counter("candles_closed_total", "Candles finished")
 
 
@@ -61,23 +63,23 @@ class CandleWriter:
         if not by_symbol:
             return
         async with self._database.transaction() as session:
-            progress = await self._repository.progress(session, by_symbol)
-            fresh = {s: unseen(found, *progress.get(s, (None, 0))) for s, found in by_symbol.items()}
-            fresh = {symbol: found for symbol, found in fresh.items() if found}
+            seen = await self._repository.progress(session, ticks)
+            fresh = {symbol: unseen(found, seen[symbol]) for symbol, found in by_symbol.items()}
             open_candles = await self._repository.open_candles(session, fresh)
             changed: list[Candle] = []
             closed: list[Candle] = []
+            late = 0
             for symbol, found in fresh.items():
                 aggregator = Aggregator(open_candles.get(symbol))
                 for tick in found:
                     aggregator.add(tick)
+                late += aggregator.late
                 changed += aggregator.changed.values()
                 closed += aggregator.closed
             await self._repository.save_candles(session, changed)
-            await self._repository.save_progress(
-                session, {symbol: (found[-1].epoch, found[-1].seq) for symbol, found in fresh.items()}
-            )
+            await self._repository.save_progress(session, chain.from_iterable(fresh.values()))
             await outbox.write(session, [_closed_event(candle) for candle in closed])
+        _late.inc(late)
         _ticks.inc(sum(len(found) for found in fresh.values()))
         _closed.inc(len(closed))
 

@@ -70,13 +70,35 @@ def test_aggregation_is_the_obvious_one_however_the_ticks_are_split(
     assert closed == [candle.start for candle in wanted if candle.closed]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["e1", "e2"]), st.integers(1, 6)), max_size=20))
-def test_unseen_never_lets_a_number_pass_twice_in_a_row_of_one_epoch(places: list[tuple[str, int]]) -> None:
-    passed = unseen([tick(epoch=epoch, seq=seq) for epoch, seq in places], "e1", 2)
-    last = ("e1", 2)
-    for each in passed:
-        assert each.epoch != last[0] or each.seq > last[1]
-        last = each.epoch, each.seq
+@given(
+    st.lists(st.tuples(st.sampled_from(["e1", "e2", "e3"]), st.integers(1, 8)), max_size=40),
+    st.lists(st.integers(0, 40), max_size=5),
+)
+def test_every_number_of_an_epoch_counts_once_however_often_it_comes(
+    places: list[tuple[str, int]], redelivered_from: list[int]
+) -> None:
+    delivered = [tick(epoch=epoch, seq=seq) for epoch, seq in places]
+    marks: dict[str, int] = {}
+    counted = []
+    for begin in [0, *redelivered_from]:
+        for fresh in unseen(delivered[begin:], marks):
+            counted.append((fresh.epoch, fresh.seq))
+            marks[fresh.epoch] = fresh.seq
+    assert len(counted) == len(set(counted))
+    for epoch in ("e1", "e2", "e3"):
+        mine = [seq for e, seq in counted if e == epoch]
+        assert mine == sorted(mine)
+        assert max(mine, default=0) == max((seq for e, seq in places if e == epoch), default=0)
+
+
+def test_a_tick_of_a_finished_minute_changes_nothing() -> None:
+    aggregator = Aggregator(None)
+    for each in ticks_of([(0, 100, 1), (60_000, 120, 1)]):
+        aggregator.add(each)
+    before = [vars(candle).copy() for candle in aggregator.changed.values()]
+    aggregator.add(tick(seq=9, at=1_600_000_000_000, price=1))
+    assert [vars(candle) for candle in aggregator.changed.values()] == before
+    assert aggregator.late == 1
 
 
 @given(st.integers(0, 4_000_000_000_000), st.sampled_from([60, 300, 900, 3600, 86400]))
@@ -99,6 +121,17 @@ async def test_redelivered_ticks_count_once(database: Database, memory_bus: Memo
     await writer.take(ticks[:20])
     await writer.take(ticks[20:])
     assert await stored(database) == expected(ticks)
+
+
+async def test_ticks_of_two_epochs_that_come_again_count_once(
+    database: Database, memory_bus: MemoryBus
+) -> None:
+    writer = CandleWriter(database, memory_bus)
+    old = ticks_of([(1_000, 100, 1)] * 5)
+    new = [each.model_copy(update={"epoch": "e2", "at": each.at + 10_000}) for each in old]
+    for _ in range(2):
+        await writer.take([*old, *new])
+    assert sum(candle.trades for candle in await stored(database)) == 10
 
 
 async def test_a_finished_candle_leaves_one_event(database: Database, memory_bus: MemoryBus) -> None:

@@ -217,14 +217,16 @@ async def test_no_websocket_upstream_is_a_502(tmp_path: Path) -> None:
 
 
 async def test_drain_closes_tunnels_with_1012(tmp_path: Path) -> None:
-    async with running(tmp_path, "price-service") as behind:
-        async with gateway(tmp_path, price_service=behind.url("price-service")) as platform:
-            client = await platform.websocket("gateway")
-            await client.send('{"op":"ping"}')
+    async with (
+        running(tmp_path, "price-service") as behind,
+        gateway(tmp_path, price_service=behind.url("price-service")) as platform,
+    ):
+        client = await platform.websocket("gateway")
+        await client.send('{"op":"ping"}')
+        await receive(client)
+        platform.stopping.set()
+        with pytest.raises(ConnectionClosed) as closed:
             await receive(client)
-            platform.stopping.set()
-            with pytest.raises(ConnectionClosed) as closed:
-                await receive(client)
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1012
 

@@ -31,10 +31,13 @@ async def relay_all(relay: outbox.Relay) -> int:
 
 
 async def test_a_rolled_back_transaction_leaves_no_event(database: Database, memory_bus: MemoryBus) -> None:
-    with pytest.raises(RuntimeError, match="changed my mind"):
+    async def change_of_mind() -> None:
         async with database.transaction() as session:
             await outbox.write(session, [created("a")])
             raise RuntimeError("changed my mind")
+
+    with pytest.raises(RuntimeError, match="changed my mind"):
+        await change_of_mind()
     assert await relay_all(outbox.Relay(database, memory_bus)) == 0
     assert await published(memory_bus) == []
 

@@ -102,8 +102,8 @@ async def test_a_wrong_request_is_answered_and_harms_nothing(tmp_path: Path, sen
 )
 async def test_what_is_no_request_closes_the_connection(tmp_path: Path, sent: Any, code: int) -> None:
     async with running(tmp_path, "price-service") as platform, platform.websocket("price-service") as client:
+        await client.send(sent)
         with pytest.raises(ConnectionClosed) as closed:
-            await client.send(sent)
             await receive(client)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == code

@@ -92,7 +92,10 @@ def test_is_told_when_the_server_ends_politely(platform: Platform, page: Page) -
         const Native = WebSocket;
         window.codes = [];
         window.WebSocket = class extends Native {
-            constructor(url) { super(url); this.addEventListener("close", (event) => window.codes.push(event.code)); }
+            constructor(url) {
+                super(url);
+                this.addEventListener("close", (event) => window.codes.push(event.code));
+            }
         };
     """)
     page.goto(platform.url)

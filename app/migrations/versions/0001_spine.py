@@ -46,7 +46,7 @@ def upgrade() -> None:
     op.create_table(
         "candle_progress",
         sa.Column("symbol", sa.String(20), primary_key=True),
-        sa.Column("epoch", sa.String(40), nullable=False),
+        sa.Column("epoch", sa.String(40), primary_key=True),
         sa.Column("seq", sa.BigInteger(), nullable=False),
     )
     op.create_table(
