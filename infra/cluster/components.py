@@ -163,7 +163,7 @@ def _etcd(instance: Instance, binary: Path) -> tuple[Component, list[str]]:
         f"--etcd-keyfile={client.key}",
     ]
     ready = partial(_answers, "http://127.0.0.1:2381/readyz")
-    return Component("etcd", command, ready, _go_memory(limit_mib=160, gc_percent=50)), flags
+    return Component("etcd", command, ready, _go_memory(limit_mib=256, gc_percent=50)), flags
 
 
 def _containerd(instance: Instance, plan: AddressPlan, programs: Programs) -> Component:
@@ -222,7 +222,7 @@ def _apiserver(
     ]
     probe = authority.issue("probe", "tradestack-probe", groups=["system:masters"])
     ready = partial(_answers, f"https://{plan.node}:6443/readyz", authority.pair.certificate, probe)
-    return Component("kube-apiserver", command, ready, _go_memory(limit_mib=480, gc_percent=40))
+    return Component("kube-apiserver", command, ready, _go_memory(limit_mib=768, gc_percent=40))
 
 
 def _controller_manager(
@@ -247,7 +247,7 @@ def _controller_manager(
         "--profiling=false",
     ]
     ready = partial(_answers, "https://127.0.0.1:10257/healthz")
-    return Component("kube-controller-manager", command, ready, _go_memory(limit_mib=160, gc_percent=40))
+    return Component("kube-controller-manager", command, ready, _go_memory(limit_mib=256, gc_percent=40))
 
 
 def _scheduler(instance: Instance, kubeconfig: Path) -> Component:
@@ -261,7 +261,7 @@ def _scheduler(instance: Instance, kubeconfig: Path) -> Component:
         "--profiling=false",
     ]
     ready = partial(_answers, "https://127.0.0.1:10259/healthz")
-    return Component("kube-scheduler", command, ready, _go_memory(limit_mib=96, gc_percent=40))
+    return Component("kube-scheduler", command, ready, _go_memory(limit_mib=128, gc_percent=40))
 
 
 def _kubelet(instance: Instance, plan: AddressPlan, authority: Authority, kubeconfig: Path) -> Component:
@@ -285,7 +285,7 @@ def _kubelet(instance: Instance, plan: AddressPlan, authority: Authority, kubeco
         f"--node-ip={plan.node}",
     ]
     ready = partial(_answers, "http://127.0.0.1:10248/healthz")
-    return Component("kubelet", command, ready, _go_memory(limit_mib=128, gc_percent=50))
+    return Component("kubelet", command, ready, _go_memory(limit_mib=192, gc_percent=50))
 
 
 def _kube_proxy(instance: Instance, plan: AddressPlan, kubeconfig: Path) -> Component:
@@ -293,7 +293,7 @@ def _kube_proxy(instance: Instance, plan: AddressPlan, kubeconfig: Path) -> Comp
     config.write({main: config.kube_proxy(kubeconfig, plan, instance.name)})
     ready = partial(_answers, "http://127.0.0.1:10256/healthz")
     command = [str(instance.bin / "kube-proxy"), f"--config={main}"]
-    return Component("kube-proxy", command, ready, _go_memory(limit_mib=64, gc_percent=50))
+    return Component("kube-proxy", command, ready, _go_memory(limit_mib=96, gc_percent=50))
 
 
 def _go_memory(*, limit_mib: int, gc_percent: int) -> dict[str, str]:

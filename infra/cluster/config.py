@@ -2,6 +2,7 @@
 
 import base64
 import json
+import resource
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -77,6 +78,8 @@ def kubelet(instance: Instance, plan: AddressPlan, *, authority: Path, serving: 
             "failCgroupV1": False,
             "failSwapOn": False,
             "maxPods": MAX_PODS,
+            # More than this process may have itself would need CAP_SYS_RESOURCE.
+            "maxOpenFiles": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
             # Lowering the score needs CAP_SYS_RESOURCE, which root may lack.
             "oomScoreAdj": 0,
             "makeIPTablesUtilChains": False,
