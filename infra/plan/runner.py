@@ -15,13 +15,12 @@ from infra.plan import stackfile
 from infra.plan.model import Plan, PlannedResource
 
 
-def run(
-    stack: str, *, settings_file: Path | None = None, overrides: Mapping[str, str] | None = None
-) -> Plan:
+def run(stack: str, *, settings_file: Path | None = None, overrides: Mapping[str, str] | None = None) -> Plan:
     """The plan of `stack`, from `Pulumi.<stack>.yaml` or `settings_file`.
 
     `overrides` are configuration keys with their namespace, such as `tradestack:kubeconfig`, that take the
-    place of the file's. The program runs in a thread of its own, with fresh runtime settings, so that plans do not meet.
+    place of the file's. The program runs in a thread of its own, with fresh runtime settings, so that plans
+    do not meet.
 
     Raises:
         TradestackError: the settings are refused, or the program needs a provider to go on.
