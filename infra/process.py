@@ -40,7 +40,14 @@ def run(
     try:
         if log is None:
             done = subprocess.run(
-                words, input=stdin, cwd=cwd, env=env, timeout=timeout, capture_output=True, text=True, check=False
+                words,
+                input=stdin,
+                cwd=cwd,
+                env=env,
+                timeout=timeout,
+                capture_output=True,
+                text=True,
+                check=False,
             )
             output, quoted = done.stdout, done.stderr or done.stdout
         else:
