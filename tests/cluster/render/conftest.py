@@ -70,6 +70,25 @@ class Objects:
             },
         }
 
+    def stateful_set(self, name: str, size: str) -> dict[str, Any]:
+        template = {"metadata": {"labels": self._labels(name)}, "spec": self._pod(name, {})}
+        claim = {
+            "metadata": {"name": "data"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}},
+        }
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": self._metadata(name),
+            "spec": {
+                "replicas": 1,
+                "serviceName": name,
+                "selector": {"matchLabels": {"app.kubernetes.io/name": name}},
+                "template": template,
+                "volumeClaimTemplates": [claim],
+            },
+        }
+
     def job(self, name: str, command: str) -> dict[str, Any]:
         container = {"image": catalog.reference("base"), "command": ["sh", "-c", command]}
         pod = {**self._pod(name, container), "restartPolicy": "Never"}

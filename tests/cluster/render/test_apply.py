@@ -89,6 +89,22 @@ def test_a_job_whose_template_changed_runs_again(
         assert cluster.kubectl("logs", "job/task", "-n", NAMESPACE).strip() == word
 
 
+def test_a_stateful_set_that_must_be_made_anew_keeps_its_pod(
+    cluster: Cluster, target: Any, objects: Any, plan_of: PlanOf
+) -> None:
+    def pod() -> str:
+        return cluster.kubectl("get", "pod", "s-0", "-n", NAMESPACE, "-o", "jsonpath={.metadata.uid}")
+
+    first = plan_of([objects.namespace(), objects.stateful_set("s", "1Mi")])
+    render.apply(first, target, QUIET)
+    render.wait_ready(first, target, QUIET, 90)
+    before = pod()
+    larger = plan_of([objects.namespace(), objects.stateful_set("s", "2Mi")])
+    assert _actions(render.apply(larger, target, QUIET))[f"StatefulSet s in {NAMESPACE}"] == "configured"
+    render.wait_ready(larger, target, QUIET, 90)
+    assert pod() == before
+
+
 def test_passwords_outlive_a_removal_that_keeps_volumes(
     cluster: Cluster, target: Any, objects: Any, plan_of: PlanOf, password: PlannedResource
 ) -> None:
