@@ -20,15 +20,23 @@ from app.kit.errors import Unavailable
 
 _ANSWER_SECONDS = 5.0
 _DELIVERY_SECONDS = 15.0
+_QUIET_SECONDS = 30.0
 _log = logs.get(__name__)
 _library_log = logging.getLogger("librdkafka")
-_library_log.setLevel(
-    logging.ERROR
-)  # reconnects are told once by `_on_error`, not by every thread of the library
+_library_log.setLevel(logging.CRITICAL)  # it tells every attempt to reconnect; `_Errors` tells the outage
 
 
-async def _on_error(error: KafkaError) -> None:
-    _log.warning("kafka", error=error.str(), fatal=error.fatal())
+class _Errors:
+    """Logs what the client reports, each kind at most once in a while: it reports every failed attempt."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, float] = {}
+
+    async def __call__(self, error: KafkaError) -> None:
+        now = asyncio.get_running_loop().time()
+        if error.fatal() or now - self._told.get(error.code(), -_QUIET_SECONDS) >= _QUIET_SECONDS:
+            self._told[error.code()] = now
+            _log.warning("kafka", error=error.str(), fatal=error.fatal())
 
 
 class _KafkaSubscription(Subscription):
@@ -86,6 +94,7 @@ class KafkaBus(Bus):
             "bootstrap.servers": servers,
             "client.id": client_id,
             "log.connection.close": False,
+            "reconnect.backoff.ms": 250,
             "reconnect.backoff.max.ms": 2000,
             "socket.connection.setup.timeout.ms": 5000,
             "topic.metadata.refresh.interval.ms": 30000,
@@ -94,7 +103,7 @@ class KafkaBus(Bus):
 
     def _config(self, **extra: Any) -> dict[str, Any]:
         named = {key.replace("_", "."): value for key, value in extra.items()}
-        return {**self._common, "logger": _library_log, "error_cb": _on_error, **named}
+        return {**self._common, "logger": _library_log, "error_cb": _Errors(), **named}
 
     def _connected_producer(self) -> AIOProducer:
         if self._producer is None:
