@@ -68,6 +68,18 @@ def up(
 
 
 @app.command()
+def prepare(stack: Stack, cluster: ClusterName = DEFAULT_NAME, context: Context = None) -> None:
+    """Start the cluster of a local stack and load its images; `pulumi up` by hand needs both."""
+    from infra import lifecycle
+
+    if not lifecycle.is_local(stack):
+        lifecycle.refuse_cloud(stack, "preview")
+    target = _target(context, cluster)
+    lifecycle.prepare(stack, target, Steps())
+    typer.echo(f"export KUBECONFIG={target.kubeconfig}")
+
+
+@app.command()
 def down(
     stack: Stack,
     cluster: ClusterName = DEFAULT_NAME,

@@ -49,16 +49,25 @@ def up_cloud(stack: str, steps: Steps) -> UpResult:
         return UpResult(None, engine.Engine(stack).up(step))
 
 
+def prepare(stack: str, target: Target, steps: Steps) -> None:
+    """Start the cluster and load the images that `stack` runs, so that only its resources are missing.
+
+    Raises:
+        TradestackError: bad settings, or a machine that lacks something.
+    """
+    images = _images(run(stack))
+    target.start(steps)
+    archives = build.ensure(list(images), steps)
+    target.load({reference: archives[name] for name, reference in images.items()}, steps)
+
+
 def up_local(stack: str, target: Target, steps: Steps, *, timeout_s: float = READY_TIMEOUT_S) -> UpResult:
     """Bring `stack` up on `target` and wait until every workload is ready.
 
     Raises:
         TradestackError: bad settings, a machine that lacks something, or workloads that do not become ready.
     """
-    images = _images(run(stack))
-    target.start(steps)
-    archives = build.ensure(list(images), steps)
-    target.load({reference: archives[name] for name, reference in images.items()}, steps)
+    prepare(stack, target, steps)
     plan = _plan(stack, target)
     if engine.find() is None:
         changes = render.apply(plan, target, steps).counts
@@ -106,7 +115,8 @@ def refuse_cloud(stack: str, command: str) -> None:
 
 
 def _overrides(target: Target) -> dict[str, str]:
-    return {"tradestack:kubeconfig": str(target.kubeconfig)}
+    address = {} if target.address is None else {"tradestack:address": target.address}
+    return {"tradestack:kubeconfig": str(target.kubeconfig), **address}
 
 
 def _plan(stack: str, target: Target) -> Plan:

@@ -36,6 +36,11 @@ class Target(ABC):
     def kubectl(self) -> Path:
         """A kubectl that fits the cluster."""
 
+    @property
+    def address(self) -> str | None:
+        """Where node ports answer; None where that is the API server's host."""
+        return None
+
     @abstractmethod
     def start(self, steps: Steps) -> None:
         """Bring the cluster up, where it is Tradestack's own."""
@@ -162,6 +167,12 @@ class KindTarget(Target):
     @override
     def kubectl(self) -> Path:
         return _kubectl()
+
+    @property
+    @override
+    def address(self) -> str | None:
+        template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
+        return run(["docker", "inspect", "-f", template, f"{self.name}-control-plane"]).strip()
 
     @override
     def start(self, steps: Steps) -> None:
