@@ -92,14 +92,13 @@ class Engine:
     def _without_data(self) -> list[str]:
         """URNs of everything that data in volumes does not need."""
         resources = (self._stack.export_stack().deployment or {}).get("resources", [])
-        parents = {item["urn"]: item.get("parent") for item in resources}
-        kept: set[str] = set()
-        for item in resources:
-            if item["type"].startswith(_KEPT_WITH_DATA):
-                urn = item["urn"]
-                while urn is not None:
-                    kept.add(urn)
-                    urn = parents.get(urn)
+        needs = {
+            item["urn"]: {item.get("parent"), *item.get("dependencies", ())} - {None} for item in resources
+        }
+        kept = {item["urn"] for item in resources if item["type"].startswith(_KEPT_WITH_DATA)}
+        # The engine destroys nothing that something which stays depends on.
+        while added := set().union(*(needs[urn] for urn in kept)) - kept:
+            kept |= added
         return [item["urn"] for item in resources if item["urn"] not in kept]
 
 

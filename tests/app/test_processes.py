@@ -6,19 +6,17 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from app.roles import ROLES, Kind
 from tests.servers.backing import Kafka, Postgresql, Redis
 from tests.servers.process import ServerProcess, free_port, wait_until
+from tests.stream import StreamClient, following, prices_resume, until
 
 SERVICES = [role.name for role in ROLES.values() if role.kind is not Kind.TASK]
 
@@ -113,67 +111,8 @@ def deployment(
             process.kill()
 
 
-class Client:
-    """A client of the gateway that reconnects, and checks that nothing is left out in silence."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.seen: dict[str, tuple[str, int]] = {}
-        self.ticks = 0
-        self.snapshots = 0
-        self.close_codes: list[int | None] = []
-
-    async def run(self) -> None:
-        while True:
-            try:
-                async with connect(self._url, proxy=None, open_timeout=3) as socket:
-                    await socket.send('{"op":"subscribe","symbols":"*"}')
-                    while True:
-                        self._take(json.loads(await socket.recv()))
-            except ConnectionClosed as closed:
-                self.close_codes.append(closed.rcvd.code if closed.rcvd else None)
-            except (OSError, TimeoutError, InvalidHandshake):
-                pass
-            await asyncio.sleep(0.2)
-
-    def _take(self, message: dict[str, Any]) -> None:
-        if message["type"] == "snapshot":
-            self.snapshots += 1
-            for each in message["ticks"]:
-                self.seen[each["symbol"]] = each["epoch"], each["seq"]
-        elif message["type"] == "tick":
-            epoch, seq = self.seen[message["symbol"]]
-            assert (message["epoch"], message["seq"]) == (epoch, seq + 1)
-            self.seen[message["symbol"]] = epoch, seq + 1
-            self.ticks += 1
-
-
-@asynccontextmanager
-async def client(deployment: Deployment) -> AsyncIterator[Client]:
-    made = Client(deployment.url("gateway", "/ws").replace("http", "ws"))
-    task = asyncio.create_task(made.run())
-    try:
-        await until("prices come", lambda: made.ticks > 5, 30)
-        yield made
-        if task.done():
-            task.result()
-    finally:
-        task.cancel()
-        await asyncio.wait((task,))
-
-
-async def until(what: str, condition: Callable[[], bool], seconds: float) -> float:
-    """Seconds until `condition` held."""
-    begun = time.monotonic()
-    while not condition():
-        assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {what}"
-        await asyncio.sleep(0.05)
-    return time.monotonic() - begun
-
-
-async def prices_resume(found: Client, seconds: float) -> float:
-    before = found.ticks
-    return await until("prices resume", lambda: found.ticks > before + 3, seconds)
+def following_stream(deployment: Deployment) -> AbstractAsyncContextManager[StreamClient]:
+    return following(deployment.url("gateway", "/ws").replace("http", "ws"))
 
 
 def test_reads_through_the_gateway(deployment: Deployment) -> None:
@@ -191,7 +130,7 @@ def test_reads_through_the_gateway(deployment: Deployment) -> None:
 
 
 async def test_a_killed_collector_goes_on_with_its_numbers(deployment: Deployment) -> None:
-    async with client(deployment) as found:
+    async with following_stream(deployment) as found:
         before = dict(found.seen)
         deployment.restart("price-collector")
         assert await prices_resume(found, 15) < 10
@@ -201,7 +140,7 @@ async def test_a_killed_collector_goes_on_with_its_numbers(deployment: Deploymen
 
 
 async def test_a_killed_price_service_is_not_noticed_but_by_a_snapshot(deployment: Deployment) -> None:
-    async with client(deployment) as found:
+    async with following_stream(deployment) as found:
         snapshots = found.snapshots
         deployment.restart("price-service")
         assert await prices_resume(found, 15) < 10
@@ -210,14 +149,14 @@ async def test_a_killed_price_service_is_not_noticed_but_by_a_snapshot(deploymen
 
 
 async def test_a_killed_gateway_is_reconnected_to(deployment: Deployment) -> None:
-    async with client(deployment) as found:
+    async with following_stream(deployment) as found:
         deployment.restart("gateway")
         assert await prices_resume(found, 15) < 10
 
 
 async def test_the_bus_may_be_away(deployment: Deployment, kafka: Kafka) -> None:
     pids = deployment.pids()
-    async with client(deployment) as found:
+    async with following_stream(deployment) as found:
         kafka.process.kill()
         await asyncio.sleep(4)
         assert {deployment.status(role, "/livez") for role in SERVICES} == {200}
@@ -228,7 +167,7 @@ async def test_the_bus_may_be_away(deployment: Deployment, kafka: Kafka) -> None
 
 async def test_the_cache_may_be_away(deployment: Deployment, redis: Redis) -> None:
     pids = deployment.pids()
-    async with client(deployment) as found:
+    async with following_stream(deployment) as found:
         redis.process.kill()
         await prices_resume(found, 15)
         assert {deployment.status(role, "/livez") for role in SERVICES} == {200}
@@ -247,7 +186,7 @@ async def test_the_database_may_be_away(deployment: Deployment, postgresql: Post
     pids = deployment.pids()
     postgresql.process.signal(signal.SIGINT)
     await asyncio.to_thread(postgresql.process.wait)
-    async with client(deployment):
+    async with following_stream(deployment):
         assert deployment.status("gateway", "/api/market/candles/BTC-USD") == 503
         assert deployment.status("market-data", "/livez") == 200
     postgresql.process.launch()
