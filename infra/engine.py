@@ -59,7 +59,7 @@ class Engine:
         directory, environment = REPOSITORY, {"PULUMI_SKIP_UPDATE_CHECK": "true"}
         if local is not None:
             directory = local
-            environment |= _local_backend(directory)
+            environment |= local_environment(directory)
             _write_project(directory, stack, overrides or {})
         self._stack: Stack = create_or_select_stack(
             stack_name=stack, work_dir=str(directory), opts=LocalWorkspaceOptions(env_vars=environment)
@@ -107,7 +107,8 @@ def local_state(cluster: str, stack: str) -> Path:
     return state_dir() / "pulumi" / cluster / stack
 
 
-def _local_backend(directory: Path) -> dict[str, str]:
+def local_environment(directory: Path) -> dict[str, str]:
+    """Variables that make `pulumi` keep its state in `directory`, which is made where it is missing."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     passphrase = directory / "passphrase"
     if not passphrase.exists():

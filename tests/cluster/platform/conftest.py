@@ -43,10 +43,14 @@ class Platform:
         }
 
 
-def tradestack(*words: str, cluster: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
+def tradestack(
+    *words: str, cluster: str, expect: int = 0, answer: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run the command line against the tests' cluster."""
     command = [sys.executable, "-m", "infra.cli", *words, "--cluster", cluster]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=UP_SECONDS, check=False)
+    done = subprocess.run(
+        command, input=answer, capture_output=True, text=True, timeout=UP_SECONDS, check=False
+    )
     assert done.returncode == expect, f"{words}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
