@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app import process
 from app.events.registry import FAMILIES
-from app.kit import logs, migrate
+from app.kit import logs, schema
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES, Kind
@@ -33,7 +33,7 @@ async def run_all(port: int, data: str | None) -> None:
         )
         logs.configure(settings)
         backends = Backends(settings)
-        await migrate.to(backends.database)
+        await schema.to(backends.database)
         await backends.bus.ensure([family.topic for family in FAMILIES.values()])
         addresses: dict[str, str] = {}
         runtimes = [

@@ -70,14 +70,14 @@ def stop_on_signal() -> asyncio.Event:
 
 async def migrate_to(revision: str) -> None:
     """Bring the database to a revision; `base` empties it."""
-    from app.kit import migrate
+    from app.kit import migrate, schema
 
     settings = Settings.load()
     logs.configure(settings)
     backends = Backends(settings)
     runtime = Runtime(ROLES["migrate"], settings, backends)
     try:
-        await (migrate.run(runtime) if revision == "head" else migrate.to(backends.database, revision))
+        await (migrate.run(runtime) if revision == "head" else schema.to(backends.database, revision))
     finally:
         await backends.close()
 

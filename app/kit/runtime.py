@@ -186,7 +186,7 @@ class Runtime:
     async def _meet_needs(self, prepare: Worker | None) -> None:
         try:
             if Need.DATABASE in self.role.needs:
-                from app.kit.migrate import require_head
+                from app.kit.schema import require_head
 
                 await require_head(self.backends.database)
             if Need.CACHE in self.role.needs:

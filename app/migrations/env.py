@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that `app.kit.migrate` passes in."""
+"""Alembic's entry: runs on the connection that `app.kit.schema` passes in."""
 
 from alembic import context
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.events.registry import FAMILIES
-from app.kit import migrate
+from app.kit import schema
 from app.kit.bus import Bus
 from app.kit.bus.kafka import KafkaBus
 from app.kit.bus.memory import MemoryBus
@@ -56,14 +56,14 @@ async def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Asyn
 
 @pytest.fixture
 async def database(empty_database: Database) -> Database:
-    await migrate.to(empty_database)
+    await schema.to(empty_database)
     return empty_database
 
 
 @pytest.fixture
 async def postgresql_database(postgresql: Postgresql) -> AsyncIterator[Database]:
     made = Database(await postgresql.new_database())
-    await migrate.to(made)
+    await schema.to(made)
     yield made
     await made.close()
 

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from app import process
 from app.events.registry import FAMILIES
-from app.kit import migrate
+from app.kit import schema
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES
@@ -57,7 +57,7 @@ async def running(
     }
     settings = Settings.load(**{**defaults, **overrides})
     backends = Backends(settings)
-    await migrate.to(backends.database)
+    await schema.to(backends.database)
     await backends.bus.ensure([family.topic for family in FAMILIES.values()])
     stopping = asyncio.Event()
     addresses: dict[str, str] = {}

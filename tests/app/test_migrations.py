@@ -5,7 +5,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect, text
 
-from app.kit import inbox, migrate, outbox
+from app.kit import inbox, outbox, schema
 from app.kit.database import Base, Database
 from app.kit.errors import Unavailable
 from app.market_data import models
@@ -20,19 +20,19 @@ async def tables(database: Database) -> set[str]:
 
 
 async def test_up_down_up(empty_database: Database) -> None:
-    await migrate.to(empty_database, "head")
+    await schema.to(empty_database, "head")
     made = await tables(empty_database)
     assert {model.__tablename__ for model in MODELS} <= made
-    await migrate.to(empty_database, "base")
+    await schema.to(empty_database, "base")
     assert await tables(empty_database) == set()
-    await migrate.to(empty_database, "head")
+    await schema.to(empty_database, "head")
     assert await tables(empty_database) == made
-    assert await migrate.current(empty_database) == migrate.head()
+    assert await schema.current(empty_database) == schema.head()
 
 
 async def test_upgrading_twice_changes_nothing(database: Database) -> None:
-    await migrate.to(database)
-    assert await migrate.current(database) == migrate.head()
+    await schema.to(database)
+    assert await schema.current(database) == schema.head()
 
 
 async def test_models_and_schema_agree(database: Database) -> None:
@@ -49,10 +49,10 @@ async def test_models_and_schema_agree(database: Database) -> None:
 
 async def test_an_empty_database_is_told_apart(empty_database: Database) -> None:
     with pytest.raises(Unavailable, match="python -m app migrate"):
-        await migrate.require_head(empty_database)
+        await schema.require_head(empty_database)
 
 
 async def test_a_newer_schema_than_the_code_knows_is_accepted(database: Database) -> None:
     async with database.transaction() as session:
         await session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    await migrate.require_head(database)
+    await schema.require_head(database)
