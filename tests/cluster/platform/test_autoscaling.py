@@ -1,18 +1,20 @@
 """CPU load on the gateway adds a replica, and its end takes it away again."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import httpx
 import pytest
 
-from tests.cluster.platform.conftest import Platform
+from tests.cluster.platform.conftest import Platform, tradestack
 from tests.stream import until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.cluster
 
 CLIENTS = 24
+HPA = ("hpa", "gateway", "-n", "trading-system")
 
 
 def replicas(platform: Platform) -> int:
@@ -42,9 +44,35 @@ async def load(url: str) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_replicas_follow_the_load(platform: Platform) -> None:
+@pytest.fixture
+def hasty(platform: Platform) -> Iterator[Platform]:
+    """The gateway's autoscaler with short windows; `up` gives it its own figures back."""
+    own = platform.get(*HPA)["spec"]
+    fast = {
+        "stabilizationWindowSeconds": 0,
+        "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
+    }
+    patch = {"spec": {"behavior": {"scaleUp": fast, "scaleDown": {**fast, "stabilizationWindowSeconds": 15}}}}
+    platform.cluster.kubectl("patch", *HPA, "--type=merge", "-p", json.dumps(patch))
+    yield platform
+    done = tradestack("up", "local", "--json", cluster=platform.cluster.name)
+    changes = json.loads(done.stdout)["changes"]
+    assert changes.get("configured", changes.get("update")) == 1
+    assert platform.get(*HPA)["spec"] == own
+
+
+async def test_replicas_follow_the_load(hasty: Platform) -> None:
+    await until("one replica", lambda: replicas(hasty) == 1, 120)
+    async with load(hasty.url):
+        await until("a second replica is ready", lambda: replicas(hasty) >= 2, 150)
+    await until("back at one replica", lambda: replicas(hasty) == 1, 150)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+async def test_replicas_follow_the_load_at_their_own_pace(platform: Platform) -> None:
     await until("one replica", lambda: replicas(platform) == 1, 420)
     async with load(platform.url):
         await until("a second replica is ready", lambda: replicas(platform) >= 2, 240)
-    # The scale-down window of 300 s, then a pod each 120 s.
-    await until("back at one replica", lambda: replicas(platform) == 1, 600)
+    # The scale-down window of 300 s, then a quarter of the pods in 120 s.
+    await until("back at one replica", lambda: replicas(platform) == 1, 700)
