@@ -1,12 +1,15 @@
 """WebSockets through the gateway as bytes: no frame is decoded, copied together or masked again.
 
-What is read of the upstream's bytes is where its frames end, so that a close frame can be put in between two
-of them when the upstream dies or this process ends.
+What is read of the upstream's bytes is its answer to the handshake and where its frames end. Nothing of the
+client passes before the answer is 101, else the tunnel would carry requests that nobody has checked. A close
+frame can be put in between two frames when the upstream dies or this process ends.
 """
 
 import asyncio
 import random
+from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import unquote
 
 from prometheus_client import Counter, Gauge
 
@@ -16,11 +19,14 @@ from app.kit.problems import MEDIA_TYPE, Problem
 from app.kit.runtime import Runtime
 
 _CONNECT_SECONDS = 2.0
+_HANDSHAKE_SECONDS = 10.0
+"""Seconds that the upstream has to answer the handshake."""
 _CLOSE_GRACE = 2.0
 """Seconds that the other side has to answer a close frame."""
 _DRAIN_SPREAD = 2.0
 """Seconds over which clients are closed at the end of the process."""
 _HIGH_WATER = 64 * 1024
+_REFUSALS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
 SERVICE_RESTART = b"\x88\x11" + (1012).to_bytes(2) + b"service restart"
 """A close frame with code 1012: come back."""
 _CLOSE_OPCODE = 0x8
@@ -37,10 +43,15 @@ class FrameBoundary:
         self._head = b""
         self._in_http = True
         self._left = 0
-        self.upgraded = False
-        """The handshake was accepted."""
+        self.status: int | None = None
+        """Status of the answer to the handshake; None before it is whole, 0 when it is no HTTP."""
         self.closed = False
         """A close frame has passed."""
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the handshake was accepted."""
+        return self.status == HTTPStatus.SWITCHING_PROTOCOLS
 
     @property
     def between_frames(self) -> bool:
@@ -55,7 +66,8 @@ class FrameBoundary:
             if end < 0:
                 return
             self._in_http = False
-            self.upgraded = self._head.startswith(b"HTTP/1.1 101")
+            status = self._head[9:12]
+            self.status = int(status) if self._head.startswith(b"HTTP/1.1 ") and status.isdigit() else 0
             data, self._head = self._head[end + 4 :], b""
         if self.upgraded:
             self._frames(data)
@@ -118,6 +130,10 @@ class Tunnel(asyncio.Protocol):
         self._upstream: _Upstream | None = None
         self._boundary = FrameBoundary()
         self._early = b""
+        """What the client sent before its handshake was answered."""
+        self._answer = b""
+        """What has come of the answer to the handshake."""
+        self._answered = asyncio.Event()
         self._connecting: asyncio.Task[None] | None = None
         self._restarting = False
         """A close frame is to be put in as soon as the upstream's frames allow it."""
@@ -131,12 +147,14 @@ class Tunnel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """First the handshake, put together by uvicorn; then frames of the client."""
-        if self._upstream is not None and self._upstream.transport is not None:
-            self._upstream.transport.write(data)
-        elif self._connecting is None:
+        if self._connecting is None:
             self._connecting = self._loop.create_task(self._connect(data))
-        else:
+        elif not self._boundary.upgraded:
             self._early += data
+            if len(self._early) > _HIGH_WATER and self._client is not None:
+                self._client.abort()
+        elif self._upstream is not None and self._upstream.transport is not None:
+            self._upstream.transport.write(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -165,7 +183,7 @@ class Tunnel(asyncio.Protocol):
 
     async def _connect(self, handshake: bytes) -> None:
         request, _, rest = handshake.partition(b"\r\n")
-        path = request.split(b" ")[1].partition(b"?")[0].decode("latin-1")
+        path = unquote(request.split(b" ")[1].partition(b"?")[0].decode("latin-1"))
         found = routing.route(path) if routing.is_plain(path) and not routing.is_hidden(path) else None
         if found is None or found[0] == "/":
             self._refuse(Problem(404, "not-found", f"No WebSocket is served at {path}."))
@@ -185,8 +203,12 @@ class Tunnel(asyncio.Protocol):
                     return
         self._upstream = upstream
         assert upstream.transport is not None  # noqa: S101 - connected above
-        upstream.transport.write(request + b"\r\n" + self._forwarded() + rest + self._early)
-        self._early = b""
+        upstream.transport.write(request + b"\r\n" + rest.removesuffix(b"\r\n") + self._forwarded() + b"\r\n")
+        try:
+            async with asyncio.timeout(_HANDSHAKE_SECONDS):
+                await self._answered.wait()
+        except TimeoutError:
+            self._refused(HTTPStatus.GATEWAY_TIMEOUT)
 
     def _forwarded(self) -> bytes:
         peer = self._client.get_extra_info("peername") if self._client is not None else None
@@ -207,14 +229,34 @@ class Tunnel(asyncio.Protocol):
         if self._client is None or self._restarting:
             return
         self._boundary.feed(data)
-        self._client.write(data)
+        if self._answered.is_set():
+            self._client.write(data)
+            return
+        self._answer += data
+        if self._boundary.upgraded and self._upstream is not None and self._upstream.transport is not None:
+            self._answered.set()
+            self._client.write(self._answer)
+            self._upstream.transport.write(self._early)
+            self._answer = self._early = b""
+        elif self._boundary.status is not None or len(self._answer) > _HIGH_WATER:
+            self._refused(self._boundary.status or 0)
+
+    def _refused(self, status: int) -> None:
+        """Tell the client, in own words: the upstream's connection must not be used any further."""
+        self._answered.set()
+        told = status if status in _REFUSALS else HTTPStatus.BAD_GATEWAY
+        self._refuse(Problem(told, "websocket-refused", "No WebSocket is served here now."))
+        if self._upstream is not None and self._upstream.transport is not None:
+            self._upstream.transport.abort()
 
     def upstream_lost(self) -> None:
         """The upstream ended: unless it said so by a close frame, the client is told to come back."""
         if self._client is None:
             return
         _ended.labels("upstream").inc()
-        if self._boundary.upgraded and not self._boundary.closed:
+        if not self._answered.is_set():
+            self._refused(HTTPStatus.BAD_GATEWAY)
+        elif self._boundary.upgraded and not self._boundary.closed:
             self._restart()
         else:
             self._client.close()

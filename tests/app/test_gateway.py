@@ -216,6 +216,74 @@ async def test_no_websocket_upstream_is_a_502(tmp_path: Path) -> None:
         assert refused.value.response.status_code == 502
 
 
+HANDSHAKE = (
+    "GET {path} HTTP/1.1\r\nhost: x\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    "sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+async def talk(platform: Platform, *requests: str) -> bytes:
+    """Write raw requests one after the other on one connection, without waiting; returns all answers."""
+    host, port = platform.url("gateway").removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        async with asyncio.timeout(10):
+            writer.write(requests[0].encode())
+            first = await reader.readuntil(b"\r\n\r\n")
+            for request in requests[1:]:
+                writer.write(request.encode())
+            return first + await reader.read()
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize("path", ["/api/market/x", "/ws"])
+@pytest.mark.parametrize(("status", "told"), [(b"200 OK", 502), (b"404 Not Found", 404)])
+async def test_a_refused_handshake_is_no_way_to_the_upstream(
+    tmp_path: Path, path: str, status: bytes, told: int
+) -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                heads.append(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 6\r\n\r\nsecret")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, gateway(tmp_path, market_data=url, price_service=url) as platform:
+        answers = await talk(
+            platform, HANDSHAKE.format(path=path), "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n"
+        )
+    assert answers.startswith(b"HTTP/1.1 %d " % told)
+    assert b"secret" not in answers
+    assert [head.split()[1].decode() for head in heads] == [path]
+
+
+async def test_an_upstream_that_hangs_up_on_a_handshake_is_a_502(tmp_path: Path) -> None:
+    async with upstream(lambda _: None) as url, gateway(tmp_path, price_service=url) as platform:
+        assert (await talk(platform, HANDSHAKE.format(path="/ws"))).startswith(b"HTTP/1.1 502 ")
+
+
+@pytest.mark.parametrize("path", ["/ws/%6detrics", "/ws/%2e%2e/x"])
+async def test_tunnels_see_through_encoded_paths(tmp_path: Path, path: str) -> None:
+    heads: list[bytes] = []
+    async with upstream(heads.append) as url, gateway(tmp_path, price_service=url) as platform:
+        assert (await talk(platform, HANDSHAKE.format(path=path))).startswith(b"HTTP/1.1 404 ")
+    assert heads == []
+
+
+async def test_the_client_address_comes_after_what_the_client_claims(tmp_path: Path) -> None:
+    heads: list[bytes] = []
+    async with upstream(heads.append) as url, gateway(tmp_path, price_service=url) as platform:
+        claimed = HANDSHAKE.format(path="/ws").replace("host: x", "host: x\r\nx-forwarded-for: 9.9.9.9")
+        await talk(platform, claimed)
+    assert heads[0].index(b"x-forwarded-for: 9.9.9.9") < heads[0].index(b"x-forwarded-for: 127.0.0.1")
+
+
 async def test_drain_closes_tunnels_with_1012(tmp_path: Path) -> None:
     async with (
         running(tmp_path, "price-service") as behind,
