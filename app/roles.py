@@ -62,6 +62,8 @@ class Role:
     resources: Resources
     port: int | None = None
     """HTTP port of the role's endpoints, probes and metrics; None for tasks."""
+    metrics_port: int | None = None
+    """Port of /metrics where `port` is open to the public; None where `port` answers it."""
     needs: frozenset[Need] = frozenset()
     calls: frozenset[str] = frozenset()
     """Roles that this one sends requests to; the allowed network flows follow from it."""
@@ -85,6 +87,7 @@ ROLES: dict[str, Role] = {
             kind=Kind.SERVICE,
             entry="app.gateway.endpoints:serve",
             port=8081,
+            metrics_port=9081,
             resources=_SMALL,
             calls=frozenset({"market-data", "price-service", "frontend"}),
             scaling=Scaling(minimum=3, maximum=10),

@@ -1,4 +1,4 @@
-"""The three paths that every role answers beside its own."""
+"""The three paths that every role answers beside its own; /metrics only where the port is not public."""
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
@@ -20,6 +20,6 @@ def answer(runtime: Runtime, path: str) -> tuple[int, str, bytes] | None:
         if runtime.ready:
             return 200, JSON, b'{"status":"ready"}'
         return 503, JSON, orjson.dumps({"status": "not ready", "reason": runtime.pending})
-    if path == "/metrics":
+    if path == "/metrics" and runtime.role.metrics_port is None:
         return 200, CONTENT_TYPE_LATEST, generate_latest()
     return None

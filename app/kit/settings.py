@@ -27,6 +27,8 @@ class Settings(BaseSettings):
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached by its address
     port: int | None = Field(default=None, ge=0, le=65535)
     """Overrides the port of the role table; 0 takes a free one."""
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Overrides the metrics port of the role table, which counts only where `port` is not overridden."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
     feed_seed: int = 7

@@ -63,6 +63,9 @@ class Service(ComponentResource):
         if args.role.port is None:
             raise ValueError(f"role '{args.role.name}' has no port; run it as a Task")
         self.host, self.port = name, args.role.port
+        ports = {"http": args.role.port}
+        if args.role.metrics_port is not None:
+            ports["metrics"] = args.role.metrics_port
         make_identity(name, args.namespace, args.rules, parent=self)
         spec: apps.DeploymentSpecArgsDict = {
             "selector": {"match_labels": selector(name)},
@@ -75,7 +78,7 @@ class Service(ComponentResource):
                     resources=args.resources,
                     args=("run", args.role.name),
                     environment=args.environment,
-                    ports={"http": args.role.port},
+                    ports=ports,
                     probes=_PROBES,
                     waits=args.waits,
                     secret=args.secret,
@@ -83,7 +86,7 @@ class Service(ComponentResource):
                     pre_stop_seconds=_PRE_STOP_SECONDS[args.role.kind],
                     drain_seconds=args.role.drain_seconds,
                     use_token=bool(args.rules),
-                    scrape_port=args.role.port,
+                    scrape_port=args.role.metrics_port or args.role.port,
                 )
             ),
         }

@@ -128,7 +128,15 @@ async def test_an_upstream_that_is_not_there_is_a_problem(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics/", "/internal/x", "/api/market/%6detrics", "/api/market/openapi.json"]
+    "path",
+    [
+        "/metrics",
+        "/%6detrics",
+        "/metrics/",
+        "/internal/x",
+        "/api/market/%6detrics",
+        "/api/market/openapi.json",
+    ],
 )
 async def test_what_is_hidden_is_not_found(tmp_path: Path, path: str) -> None:
     async with (
@@ -136,6 +144,16 @@ async def test_what_is_hidden_is_not_found(tmp_path: Path, path: str) -> None:
         gateway(tmp_path, market_data=url, frontend=url) as platform,
     ):
         assert (await platform.get("gateway", path)).status_code == 404
+
+
+async def test_metrics_have_a_port_that_is_not_the_public_one(tmp_path: Path) -> None:
+    port = free_port()
+    async with running(tmp_path, "gateway", metrics_port=port) as platform:
+        await platform.get("gateway", "/nothing")
+        async with httpx.AsyncClient(trust_env=False) as client:
+            found = await client.get(f"http://127.0.0.1:{port}/metrics")
+        assert 'http_requests_total{method="GET",role="gateway"' in found.text
+        assert (await platform.get("gateway", "/livez")).status_code == 200
 
 
 async def test_dot_segments_are_refused(tmp_path: Path) -> None:

@@ -156,9 +156,22 @@ def test_secrets_come_as_files_and_only_those_that_a_role_reads(local_plan: Plan
 def test_metrics_are_announced(local_plan: Plan) -> None:
     for resource in _workloads(local_plan):
         if _kind(resource) == "Deployment":
-            annotations = _pod(resource)["metadata"]["annotations"]
-            assert annotations["prometheus.io/scrape"] == "true"
-            assert annotations["prometheus.io/port"] == str(ROLES[resource.name].port)
+            pod, role = _pod(resource), ROLES[resource.name]
+            port = role.metrics_port or role.port
+            assert pod["metadata"]["annotations"]["prometheus.io/scrape"] == "true"
+            assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(port)
+            assert port in [item["containerPort"] for item in pod["spec"]["containers"][0]["ports"]]
+
+
+def test_the_public_entry_does_not_lead_to_metrics(local_plan: Plan) -> None:
+    public = [
+        (item.name, port["targetPort"])
+        for item in local_plan.resources
+        if item.type == "kubernetes:core/v1:Service" and item.inputs["spec"]["type"] == "NodePort"
+        for port in item.inputs["spec"]["ports"]
+    ]
+    assert public == [("gateway", "http")]
+    assert ROLES["gateway"].metrics_port not in (None, ROLES["gateway"].port)
 
 
 def test_updates_lose_no_capacity_and_singletons_never_overlap(local_plan: Plan) -> None:
