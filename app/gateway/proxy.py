@@ -1,5 +1,6 @@
 """A streaming reverse proxy to the other roles."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 
@@ -35,6 +36,8 @@ _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS"})
 _TIMEOUT = httpx.Timeout(30.0, connect=2.0, pool=5.0)
 _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
 _MAX_BODY = 10 * 1024 * 1024
+_BODY_SECONDS = 30.0
+"""Time between two pieces of a client's body."""
 _log = logs.get(__name__)
 
 
@@ -77,13 +80,16 @@ class Proxy:
             raise Problem(404, "not-found", f"Nothing is served at {path}.")
         request.scope["metric_route"], role = found
         answer = await self._send(request, role)
+        dropped = _OWN | connection_options(answer.headers.get("connection"))
         headers = [
-            (name, value) for name, value in answer.headers.raw if name.decode("latin-1").lower() not in _OWN
+            (name.lower(), value)
+            for name, value in answer.headers.raw
+            if name.decode("latin-1").lower() not in dropped
         ]
         response = StreamingResponse(
             _body(answer), answer.status_code, background=BackgroundTask(answer.aclose)
         )
-        response.raw_headers = [(name.lower(), value) for name, value in headers]
+        response.raw_headers = headers
         return response
 
     async def _send(self, request: Request, role: str) -> httpx.Response:
@@ -116,6 +122,8 @@ class Proxy:
                 ) from None
             except httpx.TimeoutException:
                 raise Problem(504, "gateway-timeout", f"{role} took too long.") from None
+            except httpx.LocalProtocolError as error:
+                raise Problem(400, "invalid-request", f"The request cannot be passed on: {error}.") from None
             except httpx.TransportError as error:
                 _log.warning("upstream failed", upstream=role, reason=repr(error))
                 raise Problem(502, "bad-gateway", f"{role} broke the connection.") from None
@@ -127,19 +135,25 @@ def _target(scope: Scope) -> bytes:
     return path + b"?" + query if query else path
 
 
-def forwarded(scope: Scope, incoming: Headers) -> list[tuple[str, str]]:
+def connection_options(value: str | None) -> set[str]:
+    """Names of the headers that a Connection header declares to be of one connection only."""
+    return {name.strip().lower() for name in (value or "").split(",")}
+
+
+def forwarded(scope: Scope, incoming: Headers) -> list[tuple[bytes, bytes]]:
     """Headers for the upstream: without those of this connection, with who asked and for what."""
-    named = {name.strip().lower() for name in incoming.get("connection", "").split(",")}
+    named = connection_options(incoming.get("connection"))
     dropped = HOP_BY_HOP | named | {"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", REQUEST_ID}
     client = scope["client"][0] if scope.get("client") else "unknown"
     before = incoming.get("x-forwarded-for")
-    return [
+    headers = [
         *((name, value) for name, value in incoming.items() if name not in dropped),
         ("x-forwarded-for", f"{before}, {client}" if before else client),
         ("x-forwarded-proto", incoming.get("x-forwarded-proto", scope.get("scheme", "http"))),
         ("x-forwarded-host", incoming.get("x-forwarded-host", incoming.get("host", ""))),
         (REQUEST_ID, scope.get("state", {}).get("request_id", "")),
     ]
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
 
 
 async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
@@ -150,7 +164,15 @@ async def _body(answer: httpx.Response) -> AsyncIterator[bytes]:
 
 async def _limited(request: Request) -> AsyncIterator[bytes]:
     size = 0
-    async for chunk in request.stream():
+    chunks = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                chunk = await anext(chunks)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Problem(408, "request-timeout", "The body takes too long.") from None
         size += len(chunk)
         if size > _MAX_BODY:
             raise Problem(413, "body-too-large", f"A body has at most {_MAX_BODY} bytes.")

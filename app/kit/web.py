@@ -20,10 +20,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.kit import logs, probes
 from app.kit.errors import ConfigurationError, Unavailable
+from app.kit.limits import BoundedHttpProtocol
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime, Server
 
 REQUEST_ID = "x-request-id"
+CLIENT_GONE = 499
+"""In logs and metrics, the status of a request whose client left before the answer."""
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _log = logs.get(__name__)
 _requests = Counter("http_requests_total", "Requests answered", ["role", "method", "route", "status"])
@@ -109,7 +112,7 @@ class Observed:
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request_id = given if _ACCEPTED_ID.fullmatch(given) else uuid4().hex
         scope["state"] = {**scope.get("state", {}), "request_id": request_id}
-        status = 500
+        status = CLIENT_GONE
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -122,6 +125,9 @@ class Observed:
         with structlog.contextvars.bound_contextvars(role=self._runtime.role.name, request_id=request_id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except Exception:
+                status = 500
+                raise
             finally:
                 self._record(scope, status, time.perf_counter() - begun)
 
@@ -158,7 +164,7 @@ class HttpServer(Server):
         self._runtime = runtime
         self._config = uvicorn.Config(
             app,
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws=websocket or "none",
             lifespan="off",
             log_config=None,

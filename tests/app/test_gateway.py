@@ -77,7 +77,9 @@ async def test_passes_requests_and_answers_on(tmp_path: Path) -> None:
     def handle(head: bytes) -> bytes:
         heads.append(head)
         return answer(
-            body, "content-encoding: gzip\r\nset-cookie: a=1\r\nset-cookie: b=2\r\nconnection: x-hop\r\n"
+            body,
+            "content-encoding: gzip\r\nset-cookie: a=1\r\nset-cookie: b=2\r\n"
+            "connection: x-hop\r\nx-hop: 1\r\n",
         )
 
     async with upstream(handle) as url, gateway(tmp_path, market_data=url) as platform:
@@ -89,14 +91,16 @@ async def test_passes_requests_and_answers_on(tmp_path: Path) -> None:
                 "x-secret": "1",
                 "x-forwarded-for": "9.9.9.9",
                 "x-request-id": "request-0001",
+                "x-name": "J\xf6rg".encode("latin-1"),
             },
         )
         assert found.text == "hello"
         assert found.headers.get_list("set-cookie") == ["a=1", "b=2"]
         assert found.headers["x-request-id"] == "request-0001"
         assert len(found.headers.get_list("date")) == 1
-        assert "connection" not in found.headers
-    head = heads[0].decode().lower()
+        assert not {"connection", "x-hop"} & found.headers.keys()
+    head = heads[0].decode("latin-1").lower()
+    assert "x-name: j\xf6rg" in head
     assert head.startswith("get /api/market/x%20y?q=1&q=%2f http/1.1")
     assert "x-forwarded-for: 9.9.9.9, 127.0.0.1" in head
     assert "x-request-id: request-0001" in head
@@ -118,6 +122,21 @@ async def test_a_broken_connection_is_tried_once_more_for_reading_only(tmp_path:
             refused = await client.post(platform.url("gateway", "/api/market/x"), content=b"order")
     assert (refused.status_code, refused.json()["code"]) == (502, "bad-gateway")
     assert tries == ["GET", "GET", "POST"]
+
+
+async def test_a_request_that_no_upstream_would_take_is_the_clients_fault(tmp_path: Path) -> None:
+    async with upstream(lambda _: answer(b"")) as url, gateway(tmp_path, market_data=url) as platform:
+        twice = "GET /api/market/x HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n"
+        assert (await talk(platform, twice)).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_body_that_never_comes_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.gateway.proxy._BODY_SECONDS", 0.05)
+    async with upstream(lambda _: None) as url, gateway(tmp_path, market_data=url) as platform:
+        stalled = (
+            "POST /api/market/x HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 9\r\n\r\nabc"
+        )
+        assert (await talk(platform, stalled)).startswith(b"HTTP/1.1 408 ")
 
 
 async def test_an_upstream_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
