@@ -1,5 +1,6 @@
 """REST API of market data."""
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -62,8 +63,8 @@ async def candles(
     request: Request,
     symbol: Symbol,
     interval: Interval = Interval.MINUTE,
-    start: Annotated[AwareDatetime | None, Query(description="First moment, inclusive.")] = None,
-    end: Annotated[AwareDatetime | None, Query(description="Last moment, exclusive.")] = None,
+    start: Annotated[AwareDatetime | None, Query(description="Candles that begin then or later.")] = None,
+    end: Annotated[AwareDatetime | None, Query(description="Candles that begin before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Number of candles, the newest ones.")] = 200,
 ) -> CandlePage:
     """OHLCV history."""
@@ -86,7 +87,7 @@ async def candles(
 
 
 def _seconds(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.timestamp())
+    return None if moment is None else math.ceil(moment.timestamp())
 
 
 async def serve(runtime: Runtime) -> None:

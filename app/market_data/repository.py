@@ -87,7 +87,7 @@ class MarketRepository:
     async def candles(
         self, session: AsyncSession, symbol: str, seconds: int, start: int | None, end: int | None, limit: int
     ) -> list[Candle]:
-        """The newest `limit` candles of `seconds` within [start, end), oldest first."""
+        """The newest `limit` candles of `seconds` that begin within [start, end), oldest first; all whole."""
         bucket = (CandleRow.start - CandleRow.start % seconds).label("bucket")
         chosen = select(
             bucket,
@@ -99,13 +99,13 @@ class MarketRepository:
             func.sum(CandleRow.trades).label("trades"),
         ).where(CandleRow.symbol == symbol)
         if start is not None:
-            chosen = chosen.where(CandleRow.start >= start)
+            chosen = chosen.where(CandleRow.start >= _boundary(start, seconds))
         if end is not None:
-            chosen = chosen.where(CandleRow.start < end)
+            chosen = chosen.where(CandleRow.start < _boundary(end, seconds))
         grouped = chosen.group_by(bucket).order_by(bucket.desc()).limit(limit).subquery()
         first, last = aliased(CandleRow), aliased(CandleRow)
         rows = await session.execute(
-            select(grouped, first.open, last.close, last.closed, last.start.label("last_start"))
+            select(grouped, first.open, last.close, last.closed)
             .join(first, and_(first.symbol == symbol, first.start == grouped.c.first))
             .join(last, and_(last.symbol == symbol, last.start == grouped.c.last))
             .order_by(grouped.c.bucket)
@@ -120,7 +120,7 @@ class MarketRepository:
                 row.close,
                 int(row.volume),
                 int(row.trades),
-                closed=row.closed and (row.last_start + 60 == row.bucket + seconds),
+                closed=row.closed,  # the minute that closed it lies behind the last one of these
             )
             for row in rows
         ]
@@ -154,3 +154,8 @@ class MarketRepository:
                 )
             )
         self._months |= months
+
+
+def _boundary(at: int, seconds: int) -> int:
+    """The first start of a candle that is not before `at`."""
+    return -(-at // seconds) * seconds

@@ -108,9 +108,15 @@ def test_a_moment_lies_within_its_interval(at: int, seconds: int) -> None:
     assert start * 1000 <= at < (start + seconds) * 1000
 
 
-async def stored(database: Database, seconds: int = MINUTE, limit: int = 1000) -> list[Candle]:
+async def stored(
+    database: Database,
+    seconds: int = MINUTE,
+    limit: int = 1000,
+    start: int | None = None,
+    end: int | None = None,
+) -> list[Candle]:
     async with database.transaction(read_only=True) as session:
-        return await MarketRepository(database).candles(session, "BTC-USD", seconds, None, None, limit)
+        return await MarketRepository(database).candles(session, "BTC-USD", seconds, start, end, limit)
 
 
 async def test_redelivered_ticks_count_once(database: Database, memory_bus: MemoryBus) -> None:
@@ -166,6 +172,24 @@ async def test_longer_candles_are_put_together_exactly(database: Database, memor
     assert [candle.start for candle in await stored(database, seconds=900, limit=2)] == [
         c.start for c in found[-2:]
     ]
+
+
+async def test_a_range_that_cuts_candles_leaves_none_cut(database: Database, memory_bus: MemoryBus) -> None:
+    await CandleWriter(database, memory_bus).take(ticks_of([(20_000, 100 + n, 1) for n in range(400)]))
+    whole = await stored(database, seconds=900)
+    cut = whole[2].start + 60
+    assert await stored(database, seconds=900, start=cut) == whole[3:]
+    assert await stored(database, seconds=900, end=cut) == whole[:3]
+    assert await stored(database, seconds=900, start=whole[2].start, end=whole[4].start) == whole[2:4]
+
+
+async def test_a_candle_whose_last_minutes_had_no_trade_is_closed_by_the_next(
+    database: Database, memory_bus: MemoryBus
+) -> None:
+    """As at the end of every trading day of an exchange."""
+    ticks = ticks_of([(0, 100, 1), (60_000, 101, 1), (7_200_000, 102, 1)])
+    await CandleWriter(database, memory_bus).take(ticks)
+    assert [candle.closed for candle in await stored(database, seconds=3600)] == [True, False]
 
 
 async def test_postgresql_has_a_partition_for_each_month(
