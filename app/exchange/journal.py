@@ -1,7 +1,7 @@
 """Commands as bytes: records of fixed size per kind, in batches that are written and checked as one.
 
-Batch: length of the records (u32), their CRC-32 (u32), the records. Record: kind (u8) and the command's fields
-in their order, little-endian; integers are 64 bits, enumerations one byte.
+Batch: length of the records (u32), their CRC-32 (u32), the records. Record: kind (u8) and the fields of the
+command in their order, little-endian; integers are 64 bits, enumerations one byte.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,0 +1,155 @@
+"""Random but reproducible command streams that visit every corner of the engine."""
+
+import random
+from collections.abc import Iterator
+
+from app.exchange import (
+    AdvanceTime,
+    Cancel,
+    CancelAll,
+    ChangePhase,
+    Command,
+    OrderType,
+    Phase,
+    Place,
+    PlaceOco,
+    Replace,
+    SelfTradePrevention,
+    SetPriceBand,
+    Side,
+    TimeInForce,
+)
+
+ACCOUNTS = 6
+CENTRE = 1_000
+WIDTH = 15
+"""Prices lie within this many ticks of the centre."""
+RECENT = 60
+"""Commands about an order pick one of the newest ids, so that most of them are still open."""
+
+
+class Generator:
+    """Commands for one symbol. The same seed gives the same stream."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.order_id = 0
+        self.owner: dict[int, int] = {}
+        self.time = 0
+        self.phase = Phase.CONTINUOUS
+
+    def commands(self, count: int) -> Iterator[Command]:
+        for _ in range(count):
+            yield self.command()
+
+    def command(self) -> Command:
+        self.time += self.random.choice((0, 0, 1, 1, 2, -1))
+        roll = self.random.random()
+        if self.phase is not Phase.CONTINUOUS and roll < 0.06:
+            return self.change_phase(Phase.CONTINUOUS)
+        if roll < 0.60:
+            return self.place()
+        if roll < 0.64:
+            return self.place_oco()
+        if roll < 0.82:
+            return Cancel(self.time, *self.known())
+        if roll < 0.97:
+            return self.replace()
+        if roll < 0.975:
+            return CancelAll(self.time, self.random.choice((0, *range(1, ACCOUNTS + 1))))
+        if roll < 0.985:
+            return self.band()
+        if roll < 0.99:
+            return self.change_phase(self.random.choice(list(Phase)))
+        return AdvanceTime(self.time)
+
+    def price(self) -> int:
+        return CENTRE + self.random.randint(-WIDTH, WIDTH)
+
+    def known(self) -> tuple[int, int]:
+        """(order id, its account), now and then of no order or of another's."""
+        order_id = max(1, self.order_id - self.random.randrange(RECENT))
+        account = self.owner.get(order_id, 1)
+        return order_id, account if self.random.random() < 0.98 else account % ACCOUNTS + 1
+
+    def place(self) -> Place:
+        pick = self.random
+        if pick.random() < 0.97 or self.order_id == 0:
+            self.order_id += 1
+            order_id = self.order_id
+            account = pick.randint(1, ACCOUNTS)
+            self.owner[order_id] = account
+        else:
+            order_id, account = self.known()
+        kind = pick.choices(list(OrderType), (60, 12, 8, 8, 6, 6))[0]
+        tif = pick.choices(list(TimeInForce), (55, 15, 12, 18))[0]
+        limited = kind in (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
+        if kind is OrderType.MARKET and pick.random() < 0.95:
+            tif = pick.choice((TimeInForce.IOC, TimeInForce.FOK))
+        if kind in (OrderType.STOP, OrderType.TAKE_PROFIT) and pick.random() < 0.95:
+            tif = pick.choice((TimeInForce.GTC, TimeInForce.GTD))
+        place = Place(
+            self.time,
+            order_id,
+            account,
+            pick.choice(list(Side)),
+            kind,
+            pick.randint(1, 20),
+            self.price() if limited else 0,
+            0 if kind in (OrderType.LIMIT, OrderType.MARKET) else self.price(),
+            tif,
+            self.time + pick.randint(0, 60) if tif is TimeInForce.GTD else 0,
+            pick.choice(list(SelfTradePrevention)),
+            kind is OrderType.LIMIT and pick.random() < 0.1,
+        )
+        return self.spoil(place) if pick.random() < 0.02 else place
+
+    def spoil(self, place: Place) -> Place:
+        field = self.random.choice(("quantity", "price", "stop_price", "expires_at", "account", "order_id"))
+        return place._replace(**{field: self.random.choice((0, -1, 5, 2**53))})
+
+    def place_oco(self) -> PlaceOco:
+        pick = self.random
+        first = self.place()
+        self.order_id += 1
+        self.owner[self.order_id] = first.account
+        buys = first.side is Side.BUY
+        away = pick.randint(1, WIDTH)
+        if pick.random() < 0.8:
+            first = first._replace(
+                order_type=OrderType.LIMIT,
+                price=CENTRE - away if buys else CENTRE + away,
+                stop_price=0,
+                time_in_force=TimeInForce.GTC,
+                expires_at=0,
+            )
+        kind = pick.choice((OrderType.STOP, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT))
+        second = Place(
+            self.time,
+            self.order_id,
+            first.account,
+            first.side,
+            kind,
+            first.quantity,
+            self.price() if kind is OrderType.STOP_LIMIT else 0,
+            CENTRE + away if buys else CENTRE - away,
+        )
+        return PlaceOco(self.time, first, second)
+
+    def replace(self) -> Replace:
+        pick = self.random
+        order_id, account = self.known()
+        price = self.price() if pick.random() < 0.5 else 0
+        stop_price = self.price() if pick.random() < 0.15 else 0
+        return Replace(self.time, order_id, account, pick.randint(0, 20), price, stop_price)
+
+    def band(self) -> SetPriceBand:
+        if self.random.random() < 0.6:
+            return SetPriceBand(self.time, 0, 0)
+        half = self.random.randint(-1, WIDTH)
+        return SetPriceBand(self.time, CENTRE - half, CENTRE + half)
+
+    def change_phase(self, phase: Phase) -> ChangePhase:
+        self.phase = phase
+        reference = self.price() if self.random.random() < 0.5 else 0
+        return ChangePhase(self.time, phase, reference)
