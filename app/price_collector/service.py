@@ -18,7 +18,7 @@ from app.kit.runtime import Runtime
 from app.price_collector.feeds import Feed, Quote
 from app.price_collector.feeds.simulated import SimulatedFeed
 from app.price_collector.sequencer import Sequencer
-from app.prices import read_latest, write_latest
+from app.prices import read_latest, symbols_kept, write_latest
 
 TOPIC = "price.updates"
 _BUFFER = 5000
@@ -58,6 +58,8 @@ class Collector:
         latest = await read_latest(self._cache)
         known = {symbol: tick for symbol, tick in latest.items() if symbol in INSTRUMENTS}
         self._sequencer = Sequencer(known)
+        if known and await symbols_kept(self._cache) - latest.keys():
+            self._sequencer.new_epoch()  # in the old one, those that cannot be read would be numbered twice
         _epochs.inc(0 if known else 1)
         _log.info("resumed" if known else "new epoch", epoch=self._sequencer.epoch, symbols=len(known))
         return known

@@ -218,6 +218,20 @@ async def test_a_crash_before_publishing_leaves_a_gap_never_a_repetition() -> No
     assert [t.seq for t in await rig.published()] == [1, 3]
 
 
+async def test_a_price_in_the_cache_that_cannot_be_read_means_a_new_epoch_for_all() -> None:
+    rig = Rig()
+    first = await rig.start()
+    await first.take([quote(), quote("ETH-USD")])
+    await rig.publish(first)
+    await rig.cache.write_hash("prices:latest", {"ETH-USD": b"{}"})
+    second = await rig.start()
+    await second.take([quote(), quote("ETH-USD")])
+    await rig.publish(second)
+    places = [(t.symbol, t.epoch, t.seq) for t in await rig.published()]
+    assert len(set(places)) == 4
+    assert len({epoch for _, epoch, _ in places}) == 2
+
+
 async def test_an_empty_cache_means_a_new_epoch() -> None:
     rig = Rig()
     for _ in range(2):

@@ -62,6 +62,19 @@ async def test_starts_from_the_cache(tmp_path: Path) -> None:
             assert (await receive(client))["type"] == "tick"
 
 
+async def test_what_a_newer_version_writes_stops_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, "price-service", wait=False) as platform:
+        await platform.backends.cache.write_hash("prices:latest", {"ETH-USD": b'{"symbol":"ETH-USD"}'})
+        await write_latest(platform.backends.cache, [tick(seq=1), tick("NEW-USD", 1)])
+        await platform.runtimes["price-service"].became_ready.wait()
+        async with platform.websocket("price-service") as client:
+            await subscribe(client, "*")
+            found = await receive(client, "snapshot")
+            assert [t["symbol"] for t in found["ticks"]] == ["BTC-USD"]
+            await publish(platform.backends.bus, tick("NEW-USD", 2), tick(seq=2))
+            assert (await receive(client))["symbol"] == "BTC-USD"
+
+
 @pytest.mark.parametrize(("epoch", "seq"), [("e1", 5), ("e2", 1)], ids=["gap", "new epoch"])
 async def test_what_was_missed_is_told_by_a_snapshot(tmp_path: Path, epoch: str, seq: int) -> None:
     async with running(tmp_path, "price-service") as platform, platform.websocket("price-service") as client:
