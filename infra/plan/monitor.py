@@ -50,7 +50,7 @@ class Monitor:
         self, request: resource_pb2.RegisterResourceOutputsRequest
     ) -> empty_pb2.Empty:
         """Keep the outputs of a component or of the stack."""
-        self.outputs[request.urn] = {key: plain(value) for key, value in request.outputs.fields.items()}
+        self.outputs[request.urn] = _in_order(request.outputs)
         return empty_pb2.Empty()
 
     def Invoke(self, request: resource_pb2.ResourceInvokeRequest) -> None:
@@ -118,7 +118,12 @@ def _plain_object(struct: struct_pb2.Struct) -> Any:
     signature = fields[rpc._special_sig_key].string_value if rpc._special_sig_key in fields else ""
     if signature == rpc._special_secret_sig:
         return Secret(plain(fields["value"]))
-    return {key: plain(item) for key, item in fields.items()}
+    return _in_order(struct)
+
+
+def _in_order(struct: struct_pb2.Struct) -> dict[str, Any]:
+    """Sorted by key: the protocol's maps have another order in every process."""
+    return {key: plain(item) for key, item in sorted(struct.fields.items())}
 
 
 def _answer(request: resource_pb2.RegisterResourceRequest) -> struct_pb2.Struct:
@@ -146,7 +151,7 @@ def _planned(urn: str, request: resource_pb2.RegisterResourceRequest) -> Planned
         name=request.name,
         parent=request.parent,
         custom=request.custom,
-        inputs={key: plain(value) for key, value in sorted(request.object.fields.items())},
+        inputs=_in_order(request.object),
         dependencies=tuple(sorted(request.dependencies)),
         property_dependencies={name: urns for name, urns in sorted(dependencies.items()) if urns},
         # A reference is the provider's URN and its id, which is not known yet.

@@ -99,6 +99,12 @@ def test_two_plans_are_equal(local_plan: Plan) -> None:
     }
 
 
+def test_two_processes_print_the_same_bytes() -> None:
+    command = [sys.executable, "-m", "infra.cli", "plan", "local", "--json"]
+    first, second = (subprocess.run(command, capture_output=True, check=True).stdout for _ in range(2))
+    assert first == second
+
+
 def test_json_has_the_agreed_form(local_plan: Plan) -> None:
     document = json.loads(json.dumps(show.document(local_plan)))
     assert set(document) == {"stack", "resources", "outputs", "changes"}
