@@ -9,6 +9,9 @@ from infra.errors import TradestackError
 from infra.plan.model import Plan, Secret
 from infra.render.objects import KubernetesObject, objects
 
+_OURS = "app.kubernetes.io/part-of: tradestack\n"
+"""Label that every object of a plan has, as it stands in a file."""
+
 GENERATED_KEYS = "tradestack/generated-keys"
 """Annotation of a Secret whose values are left out: its keys, for whoever fills it in the cluster."""
 
@@ -16,18 +19,26 @@ GENERATED_KEYS = "tradestack/generated-keys"
 def write(plan: Plan, directory: Path) -> list[Path]:
     """Write every object to `directory`, made where missing; returns the files in the order to apply them.
 
-    Names are stable: kind's rank, kind, namespace, name. Files of earlier renders that are not wanted now go.
+    Names are stable: kind's rank, kind, namespace, name. Files of earlier renders that are not wanted now go;
+    what somebody else put there stays.
 
     Raises:
-        TradestackError: an object other than a Secret holds a secret value; nothing is written.
+        TradestackError: an object other than a Secret holds a secret value, and nothing is written; or the
+            directory cannot be written to.
     """
     wanted = {directory / file_name(item): text(item) for item in objects(plan)}
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in directory.glob("[0-9][0-9][0-9]-*.yaml"):
-        if path not in wanted:
-            path.unlink()
-    for path, content in wanted.items():
-        path.write_text(content)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.glob("[0-9][0-9][0-9]-*.yaml"):
+            if path not in wanted and _OURS in path.read_text(errors="replace"):
+                path.unlink()
+        for path, content in wanted.items():
+            path.write_text(content)
+    except OSError as error:
+        raise TradestackError(
+            f"cannot write to {directory}: {error.filename}: {error.strerror}",
+            hint="give a directory, or a path at which one can be made",
+        ) from error
     return list(wanted)
 
 

@@ -67,11 +67,23 @@ def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: 
 
 
 def test_files_of_an_earlier_render_go_and_others_stay(local_plan: Plan, tmp_path: Path) -> None:
-    (tmp_path / "180-deployment-trading-system-gone.yaml").write_text("old")
-    (tmp_path / "kustomization.yaml").write_text("mine")
+    made = write(local_plan, tmp_path)[-1]
+    gone = made.rename(tmp_path / "180-deployment-trading-system-gone.yaml")
+    others = [tmp_path / name for name in ("kustomization.yaml", "001-notes.yaml", "900-secret-mine.yaml")]
+    for path in others:
+        path.write_text("metadata: {labels: {app.kubernetes.io/part-of: other}}\n")
     write(local_plan, tmp_path)
-    assert not (tmp_path / "180-deployment-trading-system-gone.yaml").exists()
-    assert (tmp_path / "kustomization.yaml").read_text() == "mine"
+    assert made.exists()
+    assert not gone.exists()
+    assert all(path.exists() for path in others)
+
+
+@pytest.mark.parametrize("where", ["file", "file/below"])
+def test_what_is_no_directory_is_refused(local_plan: Plan, tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TradestackError, match=f"cannot write to {tmp_path / where}: "):
+        write(local_plan, tmp_path / where)
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_rendering_again_writes_the_same(local_plan: Plan, tmp_path: Path) -> None:
