@@ -1,16 +1,20 @@
 """Random but reproducible command streams that visit every corner of the engine."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 from app.exchange import (
+    Accepted,
     AdvanceTime,
     Cancel,
     CancelAll,
+    Cancelled,
     ChangePhase,
     Command,
+    Event,
     OrderType,
     Phase,
+    PhaseChanged,
     Place,
     PlaceOco,
     Replace,
@@ -18,58 +22,79 @@ from app.exchange import (
     SetPriceBand,
     Side,
     TimeInForce,
+    Trade,
 )
 
 ACCOUNTS = 6
 CENTRE = 1_000
 WIDTH = 15
 """Prices lie within this many ticks of the centre."""
-RECENT = 60
-"""Commands about an order pick one of the newest ids, so that most of them are still open."""
 
 
 class Generator:
-    """Commands for one symbol. The same seed gives the same stream."""
+    """Commands for one symbol. The same seed and the same answers give the same stream."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.order_id = 0
-        self.owner: dict[int, int] = {}
+        self.open: dict[int, int] = {}
+        """Account of each open order."""
         self.time = 0
         self.phase = Phase.CONTINUOUS
 
-    def commands(self, count: int) -> Iterator[Command]:
-        for _ in range(count):
-            yield self.command()
+    def learn(self, events: Iterable[Event]) -> None:
+        """Take note of what the last command did, so that commands about orders mostly meet an open one."""
+        for event in events:
+            match event:
+                case Accepted(order=order):
+                    self.open[order.order_id] = order.account
+                case Cancelled(order_id=order_id):
+                    del self.open[order_id]
+                case Trade():
+                    if not event.maker_remaining:
+                        del self.open[event.maker_order_id]
+                    if not event.taker_remaining:
+                        del self.open[event.taker_order_id]
+                case PhaseChanged(phase=phase):
+                    self.phase = phase
+                case _:
+                    pass
 
     def command(self) -> Command:
         self.time += self.random.choice((0, 0, 1, 1, 2, -1))
         roll = self.random.random()
-        if self.phase is not Phase.CONTINUOUS and roll < 0.06:
+        if self.phase is not Phase.CONTINUOUS and roll < 0.04:
             return self.change_phase(Phase.CONTINUOUS)
-        if roll < 0.60:
+        if roll < 0.68:
             return self.place()
-        if roll < 0.64:
+        if roll < 0.73:
             return self.place_oco()
-        if roll < 0.82:
+        if roll < 0.83:
             return Cancel(self.time, *self.known())
-        if roll < 0.97:
-            return self.replace()
         if roll < 0.975:
+            return self.replace()
+        if roll < 0.977:
             return CancelAll(self.time, self.random.choice((0, *range(1, ACCOUNTS + 1))))
-        if roll < 0.985:
+        if roll < 0.983:
             return self.band()
         if roll < 0.99:
-            return self.change_phase(self.random.choice(list(Phase)))
+            return self.change_phase(self.random.choices(list(Phase), (1, 4, 1, 1))[0])
         return AdvanceTime(self.time)
 
     def price(self) -> int:
         return CENTRE + self.random.randint(-WIDTH, WIDTH)
 
+    def limit(self, side: Side) -> int:
+        """A limit price that mostly rests and now and then takes."""
+        passive = CENTRE - self.random.randint(-3, WIDTH) * (1 if side is Side.BUY else -1)
+        return passive if self.phase is not Phase.AUCTION and self.random.random() < 0.8 else self.price()
+
     def known(self) -> tuple[int, int]:
         """(order id, its account), now and then of no order or of another's."""
-        order_id = max(1, self.order_id - self.random.randrange(RECENT))
-        account = self.owner.get(order_id, 1)
+        if not self.open or self.random.random() < 0.02:
+            return self.random.randint(1, self.order_id + 1), 1
+        order_id = self.random.choice(list(self.open))
+        account = self.open[order_id]
         return order_id, account if self.random.random() < 0.98 else account % ACCOUNTS + 1
 
     def place(self) -> Place:
@@ -78,11 +103,12 @@ class Generator:
             self.order_id += 1
             order_id = self.order_id
             account = pick.randint(1, ACCOUNTS)
-            self.owner[order_id] = account
         else:
             order_id, account = self.known()
-        kind = pick.choices(list(OrderType), (60, 12, 8, 8, 6, 6))[0]
-        tif = pick.choices(list(TimeInForce), (55, 15, 12, 18))[0]
+        kind = pick.choices(list(OrderType), (60, 8, 8, 8, 8, 8))[0]
+        tif = pick.choices(list(TimeInForce), (65, 8, 7, 20))[0]
+        side = pick.choice(list(Side))
+        stop = self.price() if kind not in (OrderType.LIMIT, OrderType.MARKET) else 0
         limited = kind in (OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT_LIMIT)
         if kind is OrderType.MARKET and pick.random() < 0.95:
             tif = pick.choice((TimeInForce.IOC, TimeInForce.FOK))
@@ -92,13 +118,13 @@ class Generator:
             self.time,
             order_id,
             account,
-            pick.choice(list(Side)),
+            side,
             kind,
             pick.randint(1, 20),
-            self.price() if limited else 0,
-            0 if kind in (OrderType.LIMIT, OrderType.MARKET) else self.price(),
+            self.limit(side) if limited else 0,
+            stop,
             tif,
-            self.time + pick.randint(0, 60) if tif is TimeInForce.GTD else 0,
+            self.time + pick.randint(0, 200) if tif is TimeInForce.GTD else 0,
             pick.choice(list(SelfTradePrevention)),
             kind is OrderType.LIMIT and pick.random() < 0.1,
         )
@@ -112,7 +138,6 @@ class Generator:
         pick = self.random
         first = self.place()
         self.order_id += 1
-        self.owner[self.order_id] = first.account
         buys = first.side is Side.BUY
         away = pick.randint(1, WIDTH)
         if pick.random() < 0.8:
@@ -144,12 +169,11 @@ class Generator:
         return Replace(self.time, order_id, account, pick.randint(0, 20), price, stop_price)
 
     def band(self) -> SetPriceBand:
-        if self.random.random() < 0.6:
+        if self.random.random() < 0.5:
             return SetPriceBand(self.time, 0, 0)
-        half = self.random.randint(-1, WIDTH)
+        half = self.random.choice((-1, WIDTH // 2, WIDTH - 2, WIDTH))
         return SetPriceBand(self.time, CENTRE - half, CENTRE + half)
 
     def change_phase(self, phase: Phase) -> ChangePhase:
-        self.phase = phase
         reference = self.price() if self.random.random() < 0.5 else 0
         return ChangePhase(self.time, phase, reference)

@@ -15,11 +15,14 @@ STREAM = 2_500
 
 def compare(seed: int, count: int) -> None:
     engine, reference, accounts = MatchingEngine("X"), ReferenceEngine("X"), Accounts()
-    for number, command in enumerate(Generator(seed).commands(count)):
+    generator = Generator(seed)
+    for number in range(count):
+        command = generator.command()
         expected = reference.apply(command)
         events = engine.apply(command)
         assert events == expected, f"seed {seed}, command {number}: {command}"
         assert events
+        generator.learn(events)
         accounts.add(events)
         if number % CHECK_EVERY == 0:
             check(engine, accounts)
