@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ class _Loader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key '{key}' is no text", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark
@@ -68,7 +72,10 @@ def configuration(path: Path) -> dict[str, str]:
             raise TradestackError(f"{path.name}: the key '{key}' has no namespace; write 'tradestack:{key}'")
         if isinstance(value, Mapping) and set(value) == {"secure"}:
             raise TradestackError(f"{path.name}: '{key}' is encrypted; only the engine can read it")
-        values[str(key)] = _text(value)
+        try:
+            values[str(key)] = _text(value)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise TradestackError(f"{path.name}: the value of '{key}' is not usable: {error}") from error
     return values
 
 
@@ -85,6 +92,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise TradestackError(f"{path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise TradestackError(f"{path.name} is not valid YAML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        # Text that is not UTF-8, dates and numbers that do not exist.
+        raise TradestackError(f"{path.name} cannot be read: {error}") from error
+    if content is None:
+        return {}
     if not isinstance(content, dict):
         raise TradestackError(f"{path.name} is not an object of keys and values")
     return content

@@ -20,9 +20,12 @@ class Problem:
     """Path below the project's namespace, such as `services.gateway.scaling.minimum`."""
     value: object
     allowed: str
+    whole: bool = False
+    """`key` already names its namespace."""
 
     def __str__(self) -> str:
-        return f"tradestack:{self.key}: {self.value} (allowed: {self.allowed})"
+        key = self.key if self.whole else f"tradestack:{self.key}"
+        return f"{key}: {self.value} (allowed: {self.allowed})"
 
 
 Rule = Callable[[StackSettings], Iterator[Problem]]
@@ -91,6 +94,30 @@ def _limit_range_is_ordered(settings: StackSettings) -> Iterator[Problem]:
             yield Problem(f"limitRange.{lower}Request", request, f"at most {lower}Limit, which is {limit}")
         if limit > most:
             yield Problem(f"limitRange.{lower}Limit", limit, f"at most max{what}, which is {most}")
+
+
+_LEAST = {
+    "postgres.storage": "256Mi",
+    "redis.storage": "64Mi",
+    "redis.maxMemory": "8Mi",
+    "kafka.storage": "256Mi",
+    "kafka.heap": "128Mi",
+}
+"""Below these a server does not start, or soon ends."""
+
+
+@_reads("postgres", "redis", "kafka")
+def _data_services_can_start(settings: StackSettings) -> Iterator[Problem]:
+    given = {
+        "postgres.storage": settings.postgres.storage,
+        "redis.storage": settings.redis.storage,
+        "redis.maxMemory": settings.redis.max_memory,
+        "kafka.storage": settings.kafka.storage,
+        "kafka.heap": settings.kafka.heap,
+    }
+    for key, value in given.items():
+        if value < Memory.parse(_LEAST[key]):
+            yield Problem(key, value, f"at least {_LEAST[key]}")
 
 
 @_reads("redis")

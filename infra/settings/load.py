@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -13,8 +13,11 @@ from pydantic_core import ErrorDetails
 
 from infra.errors import TradestackError
 from infra.settings.checks import RULES, Problem
-from infra.settings.model import StackSettings
+from infra.settings.model import URL_PASSWORD, StackSettings
 from infra.settings.quantities import Quantity
+
+_NAMESPACES = ("pulumi", "kubernetes", "random")
+"""Namespaces beside the project's: the engine's own, and those of the providers."""
 
 
 class SettingsError(TradestackError):
@@ -36,11 +39,12 @@ def load() -> StackSettings:
     project = pulumi.get_project()
     given = {**runtime_config.get_config_env(), **runtime_config.CONFIG.get()}
     mine = {key.split(":", 1)[1]: value for key, value in given.items() if key.startswith(f"{project}:")}
-    return parse(mine, file=f"Pulumi.{pulumi.get_stack()}.yaml")
+    strange = sorted(key for key in given if key.split(":", 1)[0] not in {project, *_NAMESPACES})
+    return parse(mine, file=f"Pulumi.{pulumi.get_stack()}.yaml", strange=strange)
 
 
-def parse(given: Mapping[str, object], *, file: str) -> StackSettings:
-    """Settings from the keys below the project's namespace.
+def parse(given: Mapping[str, object], *, file: str, strange: Sequence[str] = ()) -> StackSettings:
+    """Settings from the keys below the project's namespace; `strange` are keys of namespaces nobody reads.
 
     The engine hands objects and lists over as JSON text and everything else as plain text.
 
@@ -61,9 +65,14 @@ def parse(given: Mapping[str, object], *, file: str) -> StackSettings:
                 problems.extend(rule(settings))
     else:
         problems = [problem for _, rule in RULES for problem in rule(settings)]
+    problems += [Problem(key, "unknown namespace", _namespaces(), whole=True) for key in strange]
     if problems:
         raise SettingsError(file, problems)
     return settings
+
+
+def _namespaces() -> str:
+    return ", ".join(f"{name}:" for name in ("tradestack", *_NAMESPACES))
 
 
 def _decode(value: object) -> object:
@@ -97,7 +106,8 @@ def _problem(error: ErrorDetails) -> Problem:
 
 
 def _shown(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return URL_PASSWORD.sub(r"\1***", text)
 
 
 def _at(path: tuple[int | str, ...]) -> object:

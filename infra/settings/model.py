@@ -14,6 +14,10 @@ NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
 
 _VARIABLE = re.compile(r"APP_[A-Z0-9_]+")
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
+_PLATFORM_VARIABLES = frozenset({"APP_HOST", "APP_PORT", "APP_METRICS_PORT", "APP_SECRETS_DIR"})
+"""Probes, Services and mounts rely on them."""
+URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*:)[^/@\s]+(?=@)")
+"""User and password in a URL; the first group is what is no secret."""
 
 
 class Section(BaseModel):
@@ -50,6 +54,8 @@ def _variable(value: str) -> str:
         raise refuse("a variable of the app, such as APP_LOG_LEVEL")
     if any(word in value for word in _SECRET_WORDS):
         raise refuse("a variable that is not a secret; secrets reach the app as files")
+    if value in _PLATFORM_VARIABLES:
+        raise refuse("a variable that the platform does not set itself")
     return value
 
 
@@ -58,6 +64,8 @@ def _value(value: object) -> str:
         return "true" if value else "false"
     if not isinstance(value, str | int | float):
         raise refuse("a text or a number")
+    if URL_PASSWORD.search(str(value)):
+        raise refuse("an address without a password; secrets reach the app as files")
     return str(value)
 
 

@@ -22,6 +22,8 @@ class Quantity(int):
 
     allowed: ClassVar[str]
     """What may be written, for error messages."""
+    largest: ClassVar[int]
+    """The highest amount that Kubernetes takes, or that makes sense."""
 
     @classmethod
     def amount(cls, text: str) -> int | None:
@@ -33,13 +35,15 @@ class Quantity(int):
         """Read a quantity from a stack file's value.
 
         Raises:
-            PydanticCustomError: not a quantity of this kind, or not above zero.
+            PydanticCustomError: not a quantity of this kind, not above zero, or above `largest`.
         """
         if isinstance(value, cls):
             return value
         amount = None if isinstance(value, bool) or value is None else cls.amount(str(value).strip())
         if amount is None or amount <= 0:
             raise refuse(cls.allowed)
+        if amount > cls.largest:
+            raise refuse(f"at most {cls(cls.largest)}")
         return cls(amount)
 
     @classmethod
@@ -51,6 +55,7 @@ class Cpu(Quantity):
     """Processor time in thousandths of a core."""
 
     allowed = "a CPU amount such as 250m, 0.5 or 2"
+    largest = 1_000_000
 
     @classmethod
     def amount(cls, text: str) -> int | None:
@@ -68,6 +73,7 @@ class Memory(Quantity):
     """Memory or storage in bytes."""
 
     allowed = "a size with a binary unit (Ki, Mi, Gi, Ti) such as 512Mi or 2Gi"
+    largest = 1024 * 2**40
     _units: ClassVar[dict[str, int]] = {"Ti": 2**40, "Gi": 2**30, "Mi": 2**20, "Ki": 2**10}
 
     @classmethod
@@ -87,6 +93,7 @@ class Duration(Quantity):
     """A time in seconds."""
 
     allowed = "a time with a unit (s, m, h) such as 30s or 5m"
+    largest = 3600
     _units: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600}
 
     @classmethod

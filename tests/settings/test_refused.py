@@ -172,6 +172,30 @@ BAD: list[tuple[str, str, str]] = [
         "APP_LOG_LEVEL)",
     ),
     (
+        "password in an address",
+        "services: {gateway: {environment: {APP_DATABASE_URL: 'postgresql+asyncpg://u:pw@h/d'}}}",
+        "services.gateway.environment.APP_DATABASE_URL: postgresql+asyncpg://u:***@h/d (allowed: an address "
+        "without a password; secrets reach the app as files)",
+    ),
+    (
+        "variable of the platform",
+        "services: {gateway: {environment: {APP_PORT: 80}}}",
+        "services.gateway.environment.APP_PORT: unknown name (allowed: a variable that the platform does "
+        "not set itself)",
+    ),
+    (
+        "window longer than Kubernetes takes",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 2, downWindow: 2h}}}",
+        "services.gateway.scaling.downWindow: 2h (allowed: at most 3600s)",
+    ),
+    (
+        "size beyond all disks",
+        "postgres: {storage: 99999999Ti}",
+        "postgres.storage: 99999999Ti (allowed: at most 1024Ti)",
+    ),
+    ("heap of nothing", "kafka: {heap: 1Ki}", "kafka.heap: 1Ki (allowed: at least 128Mi)"),
+    ("number that is none", "nodePort: .nan", "nodePort: NaN (allowed: a port from 30000 to 32767)"),
+    (
         "quota of an unknown namespace",
         f"quotas: {{default: {QUOTA}}}",
         "quotas.default: unknown name (allowed: trading-system, trading-data, trading-monitoring)",
@@ -263,6 +287,9 @@ def test_nothing_is_registered_before_settings_are_valid(
         ("config: [a]\n", "'config' is not an object of keys and values"),
         ("- a\n", "is not an object of keys and values"),
         ("config:\n  a: [\n", "is not valid YAML"),
+        ("config:\n  ? [a]\n  : b\n", "the key '['a']' is no text"),
+        ("config:\n  tradestack:x: 2020-13-45\n", "cannot be read: month must be in 1..12"),
+        ("config:\n  tradestack:x: &a [*a]\n", "the value of 'tradestack:x' is not usable: Circular"),
         ("config:\n  tradestack:platform: local\n  tradestack:platform: local\n", "is given twice"),
         (
             "config:\n  tradestack:x: {secure: abc}\n",
@@ -276,6 +303,29 @@ def test_files_that_cannot_be_read(tmp_path: Path, content: str, reason: str) ->
     with pytest.raises(TradestackError, match=r"^Pulumi\.bad\.yaml") as refused:
         stackfile.configuration(path)
     assert reason in str(refused.value)
+
+
+def test_a_file_that_is_no_text_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.bad.yaml"
+    path.write_bytes(b"config:\n  tradestack:platform: \xff\n")
+    with pytest.raises(TradestackError, match=r"^Pulumi\.bad\.yaml cannot be read: "):
+        stackfile.configuration(path)
+
+
+def test_an_empty_file_lacks_the_platform(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.bad.yaml"
+    path.write_text("")
+    assert [str(problem) for problem in _refusal(path).problems] == [
+        "tradestack:platform: missing (allowed: local)"
+    ]
+
+
+def test_a_misspelt_namespace_is_not_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.bad.yaml"
+    path.write_text("config:\n  tradestack:platform: local\n  tradestak:nodePort: 30081\n")
+    with pytest.raises(TradestackError) as refused:
+        run("local", settings_file=path)
+    assert "\n  tradestak:nodePort: unknown namespace (allowed: tradestack:, pulumi:, " in str(refused.value)
 
 
 def test_unknown_stack_names_those_that_exist() -> None:
