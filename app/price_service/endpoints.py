@@ -28,13 +28,18 @@ from app.price_service.hub import Client, Hub
 
 PATH = "/ws"
 _MAX_MESSAGE = 16 * 1024
-"""Bytes of a client's message."""
+"""Bytes of a client's message, in however many fragments."""
+_MAX_REQUESTS = 100
+"""Frames of a client in one second."""
+_MAX_UNREAD = 1024 * 1024
+"""Bytes that a client may leave unread while it goes on asking."""
 _PING_SECONDS = 20.0
 _CLOSES_PER_SECOND = 500.0
 _GOODBYE_SECONDS = 2.0
 """Time that clients have to answer the close."""
 _PAUSE = 0.1
 """Seconds between two batches of closes."""
+_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
 _log = logs.get(__name__)
 
 
@@ -46,6 +51,10 @@ class Connection(WSListener):
         self._hub = server.hub
         self.transport: WSTransport | None = None
         self.client = Client(self)
+        self._fragments: bytes | None = None
+        """The message so far, of which more is to come."""
+        self._second = 0.0
+        self._requests = 0
 
     def write(self, data: bytes) -> None:
         """Send finished frames; see `hub.Sink`."""
@@ -86,19 +95,47 @@ class Connection(WSListener):
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Called for each frame of the client; pings are answered before they come here."""
         if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code())
+            transport.send_close(frame.get_close_code() if frame.payload_size else WSCloseCode.OK)
             transport.disconnect()
-        elif frame.msg_type == WSMsgType.TEXT and frame.fin:
-            try:
-                text = frame.get_payload_as_utf8_text()
-            except UnicodeDecodeError:
-                self.close(WSCloseCode.INVALID_TEXT, "text frames are UTF-8")
-                transport.disconnect()
-                return
-            self._request(text)
-        elif frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self.close(WSCloseCode.UNSUPPORTED_DATA, "send each message as one text frame")
-            transport.disconnect()
+        elif transport.is_close_frame_sent or frame.msg_type not in _DATA:
+            return
+        elif self._asks_too_much(transport):
+            self._refuse(WSCloseCode.POLICY_VIOLATION, f"at most {_MAX_REQUESTS} messages in a second")
+        elif frame.msg_type == WSMsgType.BINARY:
+            self._refuse(WSCloseCode.UNSUPPORTED_DATA, "messages are text")
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "no extension was agreed on")
+        elif (frame.msg_type == WSMsgType.CONTINUATION) != (self._fragments is not None):
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "fragments of a message follow each other")
+        else:
+            self._take((self._fragments or b"") + frame.get_payload_as_bytes(), whole=frame.fin)
+
+    def _asks_too_much(self, transport: WSTransport) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1:
+            self._second, self._requests = now, 0
+        self._requests += 1
+        unread = transport.underlying_transport.get_write_buffer_size()
+        return self._requests > _MAX_REQUESTS or unread > _MAX_UNREAD
+
+    def _refuse(self, code: WSCloseCode, reason: str) -> None:
+        self.close(code, reason)
+        if self.transport is not None:
+            self.transport.disconnect(graceful=not self.client.slow)
+
+    def _take(self, message: bytes, *, whole: bool) -> None:
+        if len(message) > _MAX_MESSAGE:
+            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"a message has at most {_MAX_MESSAGE} bytes")
+            return
+        self._fragments = None if whole else message
+        if not whole:
+            return
+        try:
+            text = message.decode()
+        except UnicodeDecodeError:
+            self._refuse(WSCloseCode.INVALID_TEXT, "text is UTF-8")
+            return
+        self._request(text)
 
     def _request(self, text: str) -> None:
         try:

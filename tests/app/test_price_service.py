@@ -121,6 +121,62 @@ async def test_what_is_no_request_closes_the_connection(tmp_path: Path, sent: An
         assert closed.value.rcvd.code == code
 
 
+async def test_a_message_may_come_in_fragments(tmp_path: Path) -> None:
+    async with running(tmp_path, "price-service") as platform, platform.websocket("price-service") as client:
+        for _ in range(2):
+            await client.send(['{"op":', "", '"ping"}'])
+            assert await receive(client) == {"type": "pong"}
+
+
+def client_frame(first: int, payload: bytes) -> bytes:
+    return bytes((first, 0x80 | len(payload), 0, 0, 0, 0)) + payload
+
+
+@pytest.mark.parametrize(
+    ("frames", "code"),
+    [
+        (client_frame(0x01, b"{") + client_frame(0x81, b"}"), 1002),
+        (client_frame(0x80, b"}"), 1002),
+        (client_frame(0xC1, b"{}"), 1002),
+        (client_frame(0x01, b"x" * 125) + client_frame(0x00, b"x" * 125) * 140, 1008),
+        (client_frame(0x81, b"\xff\xfe"), 1007),
+        (client_frame(0x81, b'{"op":"ping"}') * 200, 1008),
+        (client_frame(0x88, b""), 1000),
+    ],
+    ids=["two at once", "end of none", "extension", "many fragments", "no text", "flood", "empty close"],
+)
+async def test_what_breaks_the_rules_is_closed_with_a_code(tmp_path: Path, frames: bytes, code: int) -> None:
+    async with running(tmp_path, "price-service") as platform:
+        client = await platform.websocket("price-service")
+        client.transport.write(frames)
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(client, "nothing of the kind")
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == code
+
+
+async def test_fragments_together_have_the_bound_of_one_message(tmp_path: Path) -> None:
+    async with running(tmp_path, "price-service") as platform, platform.websocket("price-service") as client:
+        await client.send(["x" * 10_000, "x" * 10_000])
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(client)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1009
+
+
+async def test_who_asks_and_never_reads_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.price_service.endpoints._MAX_UNREAD", 64 * 1024)
+    monkeypatch.setattr("app.price_service.endpoints._MAX_REQUESTS", 1_000_000)
+    async with running(tmp_path, "price-service", client_buffer_bytes=4096) as platform:
+        client = await platform.websocket("price-service", max_queue=1)
+        client.transport.pause_reading()
+        ask = client_frame(0x81, b'{"op":"subscribe","symbols":"*"}')
+        async with asyncio.timeout(15):
+            while await metric(platform, "websocket_connections_active"):
+                client.transport.write(ask * 500)
+        client.transport.abort()
+
+
 async def test_probes_and_metrics_on_the_same_port(tmp_path: Path) -> None:
     async with running(tmp_path, "price-service") as platform:
         async with httpx.AsyncClient(trust_env=False, base_url=platform.url("price-service")) as http:
