@@ -47,6 +47,7 @@ def run(
                 timeout=timeout,
                 capture_output=True,
                 text=True,
+                errors="replace",
                 check=False,
             )
             output, quoted = done.stdout, done.stderr or done.stdout
@@ -67,6 +68,8 @@ def run(
             output = quoted = "" if done.returncode == 0 else log.read_text(errors="replace")
     except FileNotFoundError as error:
         raise CommandFailed(words, 127, f"{error.filename}: not found") from error
+    except PermissionError as error:
+        raise CommandFailed(words, 126, f"{error.filename}: {error.strerror}") from error
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(words, 124, f"no end after {timeout:g} s") from error
     if done.returncode != 0:

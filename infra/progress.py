@@ -71,10 +71,10 @@ class Steps:
 
     def _bar(self, step: Step, stop: threading.Event) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[detail]}"),
+            TextColumn("{task.fields[detail]}", style="dim", markup=False),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
             task = bar.add_task(step.name, total=step.estimate_s, detail="")
@@ -86,4 +86,5 @@ class Steps:
         expected = f" (about {step.estimate_s:.0f} s)" if step.estimate_s and step.estimate_s >= 5 else ""
         self.console.print(f"… {step.name}{expected}", soft_wrap=True)
         while not stop.wait(_HEARTBEAT_SECONDS):
-            self.console.print(f"  {step.name}: {step.seconds:.0f} s {step.detail_text}", soft_wrap=True)
+            told = f"  {step.name}: {step.seconds:.0f} s {step.detail_text}"
+            self.console.print(told, soft_wrap=True, markup=False)

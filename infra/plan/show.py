@@ -86,5 +86,7 @@ def _outputs(plan: Plan) -> Iterator[str]:
 
 
 def _warnings(plan: Plan) -> Iterator[str]:
+    from rich.markup import escape
+
     for warning in plan.warnings:
-        yield f"[yellow]warning:[/] {warning}"
+        yield f"[yellow]warning:[/] {escape(warning)}"
