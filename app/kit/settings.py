@@ -1,6 +1,7 @@
 """What the environment says: variables with the prefix APP_ and secret files."""
 
 import os
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -52,7 +53,10 @@ class Settings(BaseSettings):
         try:
             settings = cls(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)  # type: ignore[arg-type]
         except ValidationError as error:
-            problems = (f"APP_{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+            problems = (
+                f"APP_{str(e['loc'][0]).upper()}={_without_password(repr(e['input']))}: {e['msg']}"
+                for e in error.errors()
+            )
             raise ConfigurationError("\n".join(problems)) from None
         for name in ROLES:
             address = os.environ.get(f"APP_UPSTREAM_{name.upper().replace('-', '_')}")
@@ -63,3 +67,8 @@ class Settings(BaseSettings):
     def upstream(self, role: str) -> str:
         """Base URL of another role: APP_UPSTREAM_<ROLE>, else its Service and port."""
         return self._upstreams.get(role, f"http://{role}:{ROLES[role].port}")
+
+
+def _without_password(text: str) -> str:
+    """`text` fit for a log, whoever put a password into an address."""
+    return re.sub(r"(://[^/@\s]*:)[^/@\s]+@", r"\1***@", text)

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from app.gateway.routing import is_hidden, is_plain, route
 from app.gateway.tunnel import SERVICE_RESTART, FrameBoundary
+from app.kit.errors import ConfigurationError
 from app.kit.settings import Settings
 from app.price_service.frames import frame
 from tests.app.platform import Platform, receive, running, subscribe
@@ -352,6 +353,13 @@ def test_frame_ends_are_found_however_the_bytes_are_cut(sizes: list[int], cuts: 
         assert not boundary.closed
     boundary.feed(SERVICE_RESTART)
     assert boundary.closed
+
+
+def test_a_password_in_an_address_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_DATABASE_URL", "postgres://trading:hunter2@db/trading")
+    with pytest.raises(ConfigurationError, match=r"'postgres://trading:\*\*\*@db/trading'") as refused:
+        Settings.load()
+    assert "hunter2" not in str(refused.value)
 
 
 def test_addresses_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
