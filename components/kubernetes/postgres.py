@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pulumi import ResourceOptions
 
-from components.kubernetes.pod import SECRETS_PATH, Probes, command_probe
+from components.kubernetes.pod import SECRETS_PATH, Probes, command_probe, port_probe
 from components.kubernetes.stateful import DataServiceArgs, StatefulServer, StatefulServerArgs
 
 _PORT = 5432
@@ -44,7 +44,8 @@ class Postgres(StatefulServer):
                 data_path="/var/lib/postgresql/data",
                 probes=Probes(
                     startup=command_probe(*ready, period=2, failures=150),
-                    live=command_probe(*ready, period=15, failures=4),
+                    # Recovery after a crash may take long; a restart would begin it again.
+                    live=port_probe("server", period=15, failures=4),
                     ready=command_probe(*ready, period=5, failures=2),
                 ),
                 environment={

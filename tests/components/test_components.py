@@ -234,6 +234,14 @@ def test_urls_carry_no_password(record: Record) -> None:
     ]
 
 
+def test_a_database_that_recovers_is_not_restarted(record: Record) -> None:
+    args = PostgresArgs(service=DATA, secret="s", secret_key="password")
+    pod = record(lambda: Postgres("postgresql", args)).one("StatefulSet")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["livenessProbe"]["tcpSocket"] == {"port": "server"}
+    assert container["readinessProbe"]["exec"]["command"][0] == "pg_isready"
+
+
 def test_redis_password_is_on_no_command_line(record: Record) -> None:
     args = RedisArgs(service=DATA, secret="s", secret_key="password", max_memory_bytes=1)
     container = record(lambda: Redis("redis", args)).one("StatefulSet")["spec"]["template"]["spec"][
