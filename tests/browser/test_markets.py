@@ -142,6 +142,41 @@ def test_sequence_tracking_in_the_page(platform: Platform, page: Page) -> None:
     assert verdicts == ["first", "next", "repeated", "gap", "next", "new-epoch", "next"]
 
 
+def test_a_broken_address_shows_the_first_instrument(platform: Platform, page: Page) -> None:
+    page.goto(f"{platform.url}#%")
+    page.wait_for_selector(LIVE)
+    expect(page.locator("#detail-symbol")).to_have_text("BTC-USD")
+
+
+def test_a_connection_that_never_opens_is_tried_again(platform: Platform, page: Page) -> None:
+    page.goto(platform.url)
+    tries = page.evaluate(
+        """async () => {
+            let now = 0, watch = null;
+            const made = [];
+            performance.now = () => now;
+            globalThis.setInterval = (each) => (watch = each);
+            globalThis.WebSocket = class {
+                static CONNECTING = 0;
+                static OPEN = 1;
+                readyState = 0;
+                constructor() { made.push(this); }
+                close() {}
+            };
+            const { PriceStream } = await import("./js/stream.js?fresh");
+            new PriceStream("ws://nowhere/").connect();
+            now = 60000;
+            watch();
+            const deadline = Date.now() + 5000;
+            while (made.length < 2 && Date.now() < deadline) {
+                await new Promise((done) => setTimeout(done, 20));
+            }
+            return made.length;
+        }"""
+    )
+    assert tries == 2
+
+
 def test_pauses_grow_with_jitter_and_are_bounded(platform: Platform, page: Page) -> None:
     page.goto(platform.url)
     shortest, longest = page.evaluate("""async () => {

@@ -30,9 +30,17 @@ async function persistently(path) {
   }
 }
 
+/** What the address asks for; a broken address asks for nothing. */
+function wanted() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return "";
+  }
+}
+
 function select() {
-  const wanted = decodeURIComponent(location.hash.slice(1));
-  const instrument = instruments.get(wanted) ?? instruments.values().next().value;
+  const instrument = instruments.get(wanted()) ?? instruments.values().next().value;
   table.select(instrument.symbol);
   detail.show(instrument, latest.get(instrument.symbol));
 }

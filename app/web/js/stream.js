@@ -41,6 +41,7 @@ export class PriceStream extends EventTarget {
     this.#emit("state", "connecting");
     const socket = new WebSocket(this.#url);
     this.#socket = socket;
+    this.#heardAt = performance.now();
     this.#resyncing.clear();
     socket.onopen = () => this.#send({ op: "subscribe", symbols: "*" });
     socket.onmessage = ({ data }) => {
@@ -65,10 +66,10 @@ export class PriceStream extends EventTarget {
     this.connect();
   }
 
-  /** A socket that says nothing for long is dead, even if nobody closed it. */
+  /** A socket that says nothing for long, or never opens, is dead, even if nobody closed it. */
   #watch() {
     const socket = this.#socket;
-    if (socket?.readyState !== WebSocket.OPEN) return;
+    if (!socket) return;
     if (performance.now() - this.#heardAt > SILENCE_MS) {
       socket.onclose = null;
       socket.close();
