@@ -27,7 +27,7 @@ demo: setup
 	@.venv/bin/python -m app run all
 
 test: check
-	@$(PYTEST) -m "not soak" $(ARGS)
+	@$(PYTEST) -n 2 --dist loadgroup -m "not soak" $(ARGS)
 
 soak: setup-test
 	@$(PYTEST) -m soak $(ARGS)
