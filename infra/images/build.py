@@ -107,7 +107,11 @@ class _Builder:
         log = _log(image)
         log.unlink(missing_ok=True)
         parent = self._parent(image)
-        with _explained(image, log), tempfile.TemporaryDirectory(dir=temporary_folder()) as name:
+        with (
+            _explained(image, log),
+            _public_modes(),
+            tempfile.TemporaryDirectory(dir=temporary_folder()) as name,
+        ):
             work = Path(name)
             # apt reads some of this as its own user.
             work.chmod(0o755)
@@ -141,7 +145,8 @@ class _Builder:
                 rootfs.make(context, context.parent, _log(image))
             case Artifact.JARS:
                 step.detail("fetching jars")
-                shutil.copytree(kafka_jars.ensure(), artifacts, dirs_exist_ok=True)
+                for jar in kafka_jars.ensure().iterdir():
+                    shutil.copyfile(jar, artifacts / jar.name)
             case Artifact.BINARY:
                 program = artifacts / image.name
                 shutil.copyfile(self._programs[image.name], program)
@@ -193,6 +198,16 @@ def _explained(image: Image, log: Path) -> Iterator[None]:
         raise TradestackError(
             f"image {image.name} cannot be built: {error}", hint=f"whole log: {log}"
         ) from error
+
+
+@contextmanager
+def _public_modes() -> Iterator[None]:
+    """Images are read by other users than the one that builds, whatever this one's umask says."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextmanager

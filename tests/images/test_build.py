@@ -87,6 +87,29 @@ def test_failed_build_quotes_its_log_and_leaves_no_archive(
     assert list(log.parent.parent.glob("*.tar")) == []
 
 
+def test_a_strict_umask_does_not_reach_the_image(
+    docker: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jars = tmp_path / "jars"
+    jars.mkdir(mode=0o700)
+    (jars / "a.jar").touch(mode=0o600)
+    monkeypatch.setattr("infra.images.kafka_jars.ensure", lambda: jars)
+    show = (
+        'for last; do :; done; cd "$(dirname "$last")"; umask >> modes.txt; '
+        'stat -c "%n %a" artifacts host $(find artifacts -type f) >> modes.txt; cp modes.txt "$MODES"'
+    )
+    monkeypatch.setenv("DURING_BUILD", show)
+    monkeypatch.setenv("MODES", str(tmp_path / "modes"))
+    before = os.umask(0o077)
+    try:
+        build.ensure(["kafka"], Steps(quiet=True))
+        assert os.umask(0o077) == 0o077
+    finally:
+        os.umask(before)
+    modes = (tmp_path / "modes").read_text().splitlines()
+    assert modes == ["0022", "artifacts 755", "host 755", "artifacts/a.jar 644"]
+
+
 def test_temporary_files_are_gone_after_a_build(docker: Path) -> None:
     build.ensure(["base"], Steps(quiet=True))
     assert list(engines.temporary_folder().iterdir()) == []
