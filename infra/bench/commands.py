@@ -24,3 +24,13 @@ def stack(as_json: AsJson = False) -> None:
     report = measure(Steps())
     path = report.save()
     typer.echo(report.as_json() if as_json else path)
+
+
+@app.command()
+def matching(as_json: AsJson = False) -> None:
+    """Time the matching core, journal included, against order books from PyPI on the same commands."""
+    from infra.bench.matching import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)
