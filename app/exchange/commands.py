@@ -5,95 +5,207 @@ unit, one for all commands of a symbol); the engine has none of its own. Where a
 "none".
 """
 
-from typing import NamedTuple
+from typing import Final
 
+from app.exchange.record import Record
 from app.exchange.terms import OrderType, Phase, SelfTradePrevention, Side, TimeInForce
 
 
-class Place(NamedTuple):
+class Place(Record):
     """Enter an order."""
 
-    time: int
-    order_id: int
-    """Above 0 and unique among open orders. The caller keeps ids of finished orders from coming back."""
-    account: int
-    side: Side
-    order_type: OrderType
-    quantity: int
-    price: int = 0
-    """Limit price; 0 for market, stop and take-profit orders."""
-    stop_price: int = 0
-    """Where a stop or take-profit order becomes active; 0 for the others."""
-    time_in_force: TimeInForce = TimeInForce.GTC
-    expires_at: int = 0
-    """Only and always with GTD: the first moment at which the order is no longer open."""
-    self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE
-    post_only: bool = False
-    """Rejected instead of taking liquidity; limit orders only."""
+    __match_args__ = (
+        "time",
+        "order_id",
+        "account",
+        "side",
+        "order_type",
+        "quantity",
+        "price",
+        "stop_price",
+        "time_in_force",
+        "expires_at",
+        "self_trade_prevention",
+        "post_only",
+    )
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        order_id: int,
+        account: int,
+        side: Side,
+        order_type: OrderType,
+        quantity: int,
+        price: int = 0,
+        stop_price: int = 0,
+        time_in_force: TimeInForce = TimeInForce.GTC,
+        expires_at: int = 0,
+        self_trade_prevention: SelfTradePrevention = SelfTradePrevention.NONE,
+        post_only: bool = False,
+    ) -> None:
+        self.time: Final = time
+        self.order_id: Final = order_id
+        """Above 0 and unique among open orders. The caller keeps ids of finished orders from coming back."""
+        self.account: Final = account
+        self.side: Final = side
+        self.order_type: Final = order_type
+        self.quantity: Final = quantity
+        self.price: Final = price
+        """Limit price; 0 for market, stop and take-profit orders."""
+        self.stop_price: Final = stop_price
+        """Where a stop or take-profit order becomes active; 0 for the others."""
+        self.time_in_force: Final = time_in_force
+        self.expires_at: Final = expires_at
+        """Only and always with GTD: the first moment at which the order is no longer open."""
+        self.self_trade_prevention: Final = self_trade_prevention
+        self.post_only: Final = post_only
+        """Rejected instead of taking liquidity; limit orders only."""
+
+    def changed(self, quantity: int, price: int, stop_price: int) -> "Place":
+        """The same order with another total quantity and other prices."""
+        return Place(
+            self.time,
+            self.order_id,
+            self.account,
+            self.side,
+            self.order_type,
+            quantity,
+            price,
+            stop_price,
+            self.time_in_force,
+            self.expires_at,
+            self.self_trade_prevention,
+            self.post_only,
+        )
 
 
-class PlaceOco(NamedTuple):
+class PlaceOco(Record):
     """Enter two orders of which one cancels the other.
 
     Both have one account, side and quantity, are GTC or GTD, at most one is a plain limit order, and neither
     may trade or be triggered on entry.
     """
 
-    time: int
-    first: Place
-    second: Place
+    __match_args__ = ("time", "first", "second")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        first: Place,
+        second: Place,
+    ) -> None:
+        self.time: Final = time
+        self.first: Final = first
+        self.second: Final = second
 
 
-class Cancel(NamedTuple):
+class Cancel(Record):
     """Take an open order out."""
 
-    time: int
-    order_id: int
-    account: int
+    __match_args__ = ("time", "order_id", "account")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        order_id: int,
+        account: int,
+    ) -> None:
+        self.time: Final = time
+        self.order_id: Final = order_id
+        self.account: Final = account
 
 
-class Replace(NamedTuple):
+class Replace(Record):
     """Change an open order. It keeps its priority only when it shrinks at the same prices."""
 
-    time: int
-    order_id: int
-    account: int
-    quantity: int
-    """New total including what was executed already."""
-    price: int = 0
-    """New limit price; 0 keeps the price."""
-    stop_price: int = 0
-    """New stop price of an order that waits for it; 0 keeps the price."""
+    __match_args__ = ("time", "order_id", "account", "quantity", "price", "stop_price")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        order_id: int,
+        account: int,
+        quantity: int,
+        price: int = 0,
+        stop_price: int = 0,
+    ) -> None:
+        self.time: Final = time
+        self.order_id: Final = order_id
+        self.account: Final = account
+        self.quantity: Final = quantity
+        """New total including what was executed already."""
+        self.price: Final = price
+        """New limit price; 0 keeps the price."""
+        self.stop_price: Final = stop_price
+        """New stop price of an order that waits for it; 0 keeps the price."""
 
 
-class CancelAll(NamedTuple):
+class CancelAll(Record):
     """Take every open order of an account out, oldest first; account 0 means all accounts."""
 
-    time: int
-    account: int = 0
+    __match_args__ = ("time", "account")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        account: int = 0,
+    ) -> None:
+        self.time: Final = time
+        self.account: Final = account
 
 
-class SetPriceBand(NamedTuple):
+class SetPriceBand(Record):
     """Allow limit prices from `lower` to `upper` only, and cancel what rests outside; 0, 0 lifts the band."""
 
-    time: int
-    lower: int
-    upper: int
+    __match_args__ = ("time", "lower", "upper")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        lower: int,
+        upper: int,
+    ) -> None:
+        self.time: Final = time
+        self.lower: Final = lower
+        self.upper: Final = upper
 
 
-class ChangePhase(NamedTuple):
+class ChangePhase(Record):
     """Halt, resume, open an auction. On the way to CONTINUOUS a crossed book uncrosses at one price."""
 
-    time: int
-    phase: Phase
-    reference_price: int = 0
-    """Decides between equally good auction prices; 0: the last price."""
+    __match_args__ = ("time", "phase", "reference_price")
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+        phase: Phase,
+        reference_price: int = 0,
+    ) -> None:
+        self.time: Final = time
+        self.phase: Final = phase
+        self.reference_price: Final = reference_price
+        """Decides between equally good auction prices; 0: the last price."""
 
 
-class AdvanceTime(NamedTuple):
+class AdvanceTime(Record):
     """Let time pass, so that orders expire on a quiet symbol."""
 
-    time: int
+    __match_args__ = ("time",)
+    __slots__ = __match_args__
+
+    def __init__(
+        self,
+        time: int,
+    ) -> None:
+        self.time: Final = time
 
 
 Command = Place | PlaceOco | Cancel | Replace | CancelAll | SetPriceBand | ChangePhase | AdvanceTime

@@ -57,7 +57,7 @@ class MatchingEngine:
         book.events = events
         book.touched_low = 0
         book.touched_high = 0
-        time = command[0]
+        time = command.time
         if time > book.time:
             book.time = time
             if book.expiries:
@@ -214,10 +214,8 @@ class MatchingEngine:
         if reason is not None:
             self._reject(command.order_id, reason)
             return
-        terms = before._replace(
-            quantity=command.quantity,
-            price=command.price or before.price,
-            stop_price=command.stop_price or before.stop_price,
+        terms = before.changed(
+            command.quantity, command.price or before.price, command.stop_price or before.stop_price
         )
         shrinks = command.quantity <= before.quantity
         keeps = shrinks and terms.price == before.price and terms.stop_price == before.stop_price

@@ -63,9 +63,9 @@ def encode(command: Command) -> bytes:
     """
     try:
         if isinstance(command, Place):
-            return _pack_place(_PLACE_KIND, *command)
+            return _encode_place(command)
         if isinstance(command, Cancel):
-            return _pack_cancel(_CANCEL_KIND, *command)
+            return _pack_cancel(_CANCEL_KIND, command.time, command.order_id, command.account)
         return _encode_rare(command)
     except error as cause:
         raise JournalError(f"{command}: {cause}") from cause
@@ -109,19 +109,45 @@ def read_batches(journal: bytes | memoryview) -> Iterator[tuple[int, memoryview]
         yield offset, body
 
 
+def _encode_place(order: Place) -> bytes:
+    return _pack_place(
+        _PLACE_KIND,
+        order.time,
+        order.order_id,
+        order.account,
+        order.side,
+        order.order_type,
+        order.quantity,
+        order.price,
+        order.stop_price,
+        order.time_in_force,
+        order.expires_at,
+        order.self_trade_prevention,
+        order.post_only,
+    )
+
+
 def _encode_rare(command: PlaceOco | Replace | CancelAll | SetPriceBand | ChangePhase | AdvanceTime) -> bytes:
     if isinstance(command, Replace):
-        return _REPLACE.pack(_REPLACE_KIND, *command)
+        return _REPLACE.pack(
+            _REPLACE_KIND,
+            command.time,
+            command.order_id,
+            command.account,
+            command.quantity,
+            command.price,
+            command.stop_price,
+        )
     if isinstance(command, PlaceOco):
-        first, second = _pack_place(_PLACE_KIND, *command.first), _pack_place(_PLACE_KIND, *command.second)
-        return _OCO.pack(_OCO_KIND, command.time) + first + second
+        pair = _encode_place(command.first) + _encode_place(command.second)
+        return _OCO.pack(_OCO_KIND, command.time) + pair
     if isinstance(command, CancelAll):
-        return _CANCEL_ALL.pack(_CANCEL_ALL_KIND, *command)
+        return _CANCEL_ALL.pack(_CANCEL_ALL_KIND, command.time, command.account)
     if isinstance(command, SetPriceBand):
-        return _BAND.pack(_BAND_KIND, *command)
+        return _BAND.pack(_BAND_KIND, command.time, command.lower, command.upper)
     if isinstance(command, ChangePhase):
-        return _PHASE.pack(_PHASE_KIND, *command)
-    return _TIME.pack(_TIME_KIND, *command)
+        return _PHASE.pack(_PHASE_KIND, command.time, command.phase, command.reference_price)
+    return _TIME.pack(_TIME_KIND, command.time)
 
 
 def _decode_one(records: bytes | memoryview, offset: int) -> tuple[Command, int]:

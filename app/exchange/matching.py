@@ -151,7 +151,8 @@ def _prevent_self_trade(book: OrderBook, taker: Order, maker: Order, prevention:
 
 def _reduce(book: OrderBook, order: Order, quantity: int) -> None:
     order.remaining -= quantity
-    order.terms = order.terms._replace(quantity=order.terms.quantity - quantity)
+    terms = order.terms
+    order.terms = terms.changed(terms.quantity - quantity, terms.price, terms.stop_price)
     book.events.append(
         Reduced(book.symbol, book.next_sequence(), order.order_id, order.account, quantity, order.remaining)
     )

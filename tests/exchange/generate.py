@@ -24,6 +24,7 @@ from app.exchange import (
     TimeInForce,
     Trade,
 )
+from tests.exchange.market import altered
 
 ACCOUNTS = 6
 CENTRE = 1_000
@@ -132,7 +133,7 @@ class Generator:
 
     def spoil(self, place: Place) -> Place:
         field = self.random.choice(("quantity", "price", "stop_price", "expires_at", "account", "order_id"))
-        return place._replace(**{field: self.random.choice((0, -1, 5, 2**53))})
+        return altered(place, **{field: self.random.choice((0, -1, 5, 2**53))})
 
     def place_oco(self) -> PlaceOco:
         pick = self.random
@@ -141,7 +142,8 @@ class Generator:
         buys = first.side is Side.BUY
         away = pick.randint(1, WIDTH)
         if pick.random() < 0.8:
-            first = first._replace(
+            first = altered(
+                first,
                 order_type=OrderType.LIMIT,
                 price=CENTRE - away if buys else CENTRE + away,
                 stop_price=0,

@@ -83,6 +83,11 @@ class Market:
         return self.do(AdvanceTime(time))
 
 
+def altered(order: Place, **changes: object) -> Place:
+    """The same order with other terms."""
+    return Place(**dict(zip(Place.__match_args__, order.values(), strict=True)) | changes)
+
+
 def describe(event: Event) -> str:
     """An event in few words, without symbol and sequence."""
     match event:

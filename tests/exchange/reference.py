@@ -33,6 +33,7 @@ from app.exchange import (
     Triggered,
     Uncrossed,
 )
+from tests.exchange.market import altered
 
 R = RejectReason
 LIMITED = {OrderType.LIMIT, OrderType.STOP_LIMIT, OrderType.TAKE_PROFIT_LIMIT}
@@ -279,7 +280,7 @@ class ReferenceEngine:
         if decrement and difference:
             larger = taker if difference > 0 else maker
             larger.remaining -= smaller
-            larger.terms = larger.terms._replace(quantity=larger.terms.quantity - smaller)
+            larger.terms = altered(larger.terms, quantity=larger.terms.quantity - smaller)
             self.emit(Reduced, larger.terms.order_id, larger.terms.account, smaller, larger.remaining)
             self.cancel_partner(larger)
 
@@ -369,7 +370,8 @@ class ReferenceEngine:
             self.emit(Rejected, command.order_id, reason)
             return
         old = order.terms
-        new = old._replace(
+        new = altered(
+            old,
             quantity=command.quantity,
             price=command.price or old.price,
             stop_price=command.stop_price or old.stop_price,

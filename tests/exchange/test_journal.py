@@ -17,8 +17,8 @@ def test_every_command_comes_back() -> None:
     decoded = list(decode(records))
     assert decoded == commands
     assert [type(command) for command in decoded] == [type(command) for command in commands]
-    assert {type(field) for command in decoded for field in command} == {
-        type(field) for command in commands for field in command
+    assert {type(field) for command in decoded for field in command.values()} == {
+        type(field) for command in commands for field in command.values()
     }
 
 

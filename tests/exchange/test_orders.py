@@ -3,7 +3,7 @@
 import pytest
 
 from app.exchange import MAX_VALUE, OrderType, Place, SelfTradePrevention, Side, TimeInForce
-from tests.exchange.market import Market
+from tests.exchange.market import Market, altered
 
 IOC, FOK, GTD = TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD
 MARKET = {"time_in_force": IOC}
@@ -117,25 +117,25 @@ STOP = Place(0, 1, 1, Side.BUY, OrderType.STOP, 5, 0, 100)
 @pytest.mark.parametrize(
     ("order", "reason"),
     [
-        (LIMIT._replace(order_id=0), "invalid_id"),
-        (LIMIT._replace(account=-1), "invalid_id"),
-        (LIMIT._replace(quantity=0), "invalid_quantity"),
-        (LIMIT._replace(quantity=MAX_VALUE + 1), "invalid_quantity"),
-        (LIMIT._replace(price=0), "invalid_price"),
-        (LIMIT._replace(price=-5), "invalid_price"),
-        (LIMIT._replace(price=MAX_VALUE + 1), "invalid_price"),
-        (LIMIT._replace(stop_price=5), "invalid_stop_price"),
-        (LIMIT._replace(time_in_force=GTD), "invalid_expiry"),
-        (LIMIT._replace(expires_at=5), "invalid_expiry"),
-        (LIMIT._replace(time_in_force=IOC, post_only=True), "post_only_not_allowed"),
-        (STOP._replace(post_only=True), "post_only_not_allowed"),
-        (STOP._replace(price=5), "invalid_price"),
-        (STOP._replace(stop_price=0), "invalid_stop_price"),
-        (STOP._replace(time_in_force=FOK), "invalid_time_in_force"),
-        (STOP._replace(order_type=OrderType.STOP_LIMIT), "invalid_price"),
-        (STOP._replace(order_type=OrderType.MARKET, stop_price=0), "invalid_time_in_force"),
-        (STOP._replace(order_type=OrderType.MARKET, time_in_force=IOC), "invalid_stop_price"),
-        (LIMIT._replace(order_type=OrderType.MARKET, time_in_force=IOC), "invalid_price"),
+        (altered(LIMIT, order_id=0), "invalid_id"),
+        (altered(LIMIT, account=-1), "invalid_id"),
+        (altered(LIMIT, quantity=0), "invalid_quantity"),
+        (altered(LIMIT, quantity=MAX_VALUE + 1), "invalid_quantity"),
+        (altered(LIMIT, price=0), "invalid_price"),
+        (altered(LIMIT, price=-5), "invalid_price"),
+        (altered(LIMIT, price=MAX_VALUE + 1), "invalid_price"),
+        (altered(LIMIT, stop_price=5), "invalid_stop_price"),
+        (altered(LIMIT, time_in_force=GTD), "invalid_expiry"),
+        (altered(LIMIT, expires_at=5), "invalid_expiry"),
+        (altered(LIMIT, time_in_force=IOC, post_only=True), "post_only_not_allowed"),
+        (altered(STOP, post_only=True), "post_only_not_allowed"),
+        (altered(STOP, price=5), "invalid_price"),
+        (altered(STOP, stop_price=0), "invalid_stop_price"),
+        (altered(STOP, time_in_force=FOK), "invalid_time_in_force"),
+        (altered(STOP, order_type=OrderType.STOP_LIMIT), "invalid_price"),
+        (altered(STOP, order_type=OrderType.MARKET, stop_price=0), "invalid_time_in_force"),
+        (altered(STOP, order_type=OrderType.MARKET, time_in_force=IOC), "invalid_stop_price"),
+        (altered(LIMIT, order_type=OrderType.MARKET, time_in_force=IOC), "invalid_price"),
     ],
 )
 def test_orders_that_make_no_sense(market: Market, order: Place, reason: str) -> None:

@@ -21,6 +21,7 @@ from app.exchange import (
     TimeInForce,
 )
 from tests.exchange.accounts import Accounts, check
+from tests.exchange.market import altered
 from tests.exchange.reference import ReferenceEngine
 
 times = st.integers(0, 12)
@@ -56,7 +57,8 @@ def sensible(place: Place) -> Place:
         tif = TimeInForce.IOC
     elif waits and not limited and tif in (TimeInForce.IOC, TimeInForce.FOK):
         tif = TimeInForce.GTC
-    return place._replace(
+    return altered(
+        place,
         price=(place.price or 10) if limited else 0,
         stop_price=(place.stop_price or 11) if waits else 0,
         time_in_force=tif,
@@ -68,7 +70,7 @@ def sensible(place: Place) -> Place:
 
 
 def as_pair(time: int, first: Place, second: Place) -> PlaceOco:
-    alike = second._replace(account=first.account, side=first.side, quantity=first.quantity)
+    alike = altered(second, account=first.account, side=first.side, quantity=first.quantity)
     return PlaceOco(time, first, alike)
 
 

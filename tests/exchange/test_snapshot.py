@@ -8,6 +8,7 @@ from app.exchange import AdvanceTime, Command, MatchingEngine, OrderType, Phase,
 from app.exchange.journal import decode, encode, pack_batch, read_batches
 from app.exchange.snapshot import dump
 from tests.exchange.generate import Generator
+from tests.exchange.market import altered
 
 
 def recorded(seed: int, count: int) -> tuple[MatchingEngine, list[Command]]:
@@ -77,7 +78,7 @@ def two_orders() -> MatchingEngine:
 
 def test_a_snapshot_that_contradicts_itself() -> None:
     engine = two_orders()
-    engine.book.orders[2].terms = engine.book.orders[2].terms._replace(price=100)
+    engine.book.orders[2].terms = altered(engine.book.orders[2].terms, price=100)
     refused(dump(engine.book), "crossed")
     engine.book.phase = Phase.AUCTION
     MatchingEngine("X").restore(dump(engine.book))
@@ -103,7 +104,7 @@ def test_a_snapshot_that_contradicts_itself() -> None:
     refused(dump(engine.book), "no partner")
 
     engine = two_orders()
-    engine.book.orders[1].terms = engine.book.orders[1].terms._replace(quantity=0)
+    engine.book.orders[1].terms = altered(engine.book.orders[1].terms, quantity=0)
     refused(dump(engine.book), "invalid_quantity")
 
     engine = two_orders()

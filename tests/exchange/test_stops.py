@@ -3,7 +3,7 @@
 import pytest
 
 from app.exchange import OrderType, Phase, SelfTradePrevention, Side, TimeInForce
-from tests.exchange.market import Market
+from tests.exchange.market import Market, altered
 
 STOP, STOP_LIMIT = OrderType.STOP, OrderType.STOP_LIMIT
 TAKE_PROFIT, TAKE_PROFIT_LIMIT = OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT
@@ -177,14 +177,14 @@ def test_oco_is_over_when_self_trade_prevention_reduces_it(market: Market) -> No
 def test_oco_is_refused_as_a_whole(market: Market) -> None:
     limit = market.order(Side.SELL, 2, 120, account=7)
     stop = market.order(Side.SELL, 2, order_type=STOP, stop_price=90, account=7)
-    assert market.oco(limit, stop._replace(quantity=3)) == ["rejected 1 oco_mismatch"]
-    assert market.oco(limit, stop._replace(account=8)) == ["rejected 1 oco_mismatch"]
-    assert market.oco(limit, limit._replace(order_id=2)) == ["rejected 1 oco_mismatch"]
-    assert market.oco(limit, stop._replace(order_id=1)) == ["rejected 1 oco_mismatch"]
-    assert market.oco(limit._replace(time_in_force=TimeInForce.IOC), stop) == [
+    assert market.oco(limit, altered(stop, quantity=3)) == ["rejected 1 oco_mismatch"]
+    assert market.oco(limit, altered(stop, account=8)) == ["rejected 1 oco_mismatch"]
+    assert market.oco(limit, altered(limit, order_id=2)) == ["rejected 1 oco_mismatch"]
+    assert market.oco(limit, altered(stop, order_id=1)) == ["rejected 1 oco_mismatch"]
+    assert market.oco(altered(limit, time_in_force=TimeInForce.IOC), stop) == [
         "rejected 1 invalid_time_in_force"
     ]
-    assert market.oco(limit, stop._replace(stop_price=0)) == ["rejected 1 invalid_stop_price"]
+    assert market.oco(limit, altered(stop, stop_price=0)) == ["rejected 1 invalid_stop_price"]
     market.buy(1, 120)
     assert market.oco(limit, stop) == ["rejected 1 oco_would_execute"]
     market.cancel_all()
