@@ -27,6 +27,8 @@ from app.kit.runtime import Runtime, Server
 REQUEST_ID = "x-request-id"
 CLIENT_GONE = 499
 """In logs and metrics, the status of a request whose client left before the answer."""
+_LOGGED_PATH = 256
+"""Characters of a path in a log line; clients may send thousands."""
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _log = logs.get(__name__)
 _requests = Counter("http_requests_total", "Requests answered", ["role", "method", "route", "status"])
@@ -140,7 +142,7 @@ class Observed:
         _log.info(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=scope["path"][:_LOGGED_PATH],
             status=status,
             ms=round(seconds * 1000, 2),
             client=client[0] if client else None,

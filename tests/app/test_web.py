@@ -118,6 +118,25 @@ async def test_failures_inside_are_problems_without_details(tmp_path: Path) -> N
             assert (await client.get("/teapot")).json()["handle"] == "left"
 
 
+async def test_a_log_line_stays_short_and_tells_who_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr("app.kit.web._log.info", lambda _, **fields: lines.append(fields))
+    async with running(tmp_path, "gateway") as platform:
+        await platform.get("gateway", "/internal/" + "x" * 5000)
+        host, port = platform.url("gateway").removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"POST /api/market/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nabc")
+        await writer.drain()
+        writer.close()
+        async with asyncio.timeout(10):
+            while len(lines) < 2:
+                await asyncio.sleep(0.02)
+    assert (lines[0]["status"], len(str(lines[0]["path"]))) == (404, 256)
+    assert lines[1]["status"] in (499, 502)
+
+
 async def test_request_ids_are_kept_or_made(tmp_path: Path) -> None:
     async with running(tmp_path, "frontend") as platform:
         for given, kept in (
