@@ -211,11 +211,21 @@ class KindTarget(Target):
 
 def choose(*, context: str | None, cluster: str) -> Target:
     """The cluster to work on; see the module's text for the order."""
-    if context is not None or os.environ.get("KUBECONFIG"):
+    named = os.environ.get("KUBECONFIG")
+    if context is None and named and (own := _embedded(Path(named))):
+        return EmbeddedTarget(own)
+    if context is not None or named:
         return NamedTarget(context)
     if shutil.which("kind") and _docker_answers():
         return KindTarget(cluster)
     return EmbeddedTarget(cluster)
+
+
+def _embedded(kubeconfig: Path) -> str | None:
+    """Name of the embedded cluster that `kubeconfig` belongs to, if it is one's own file."""
+    path = kubeconfig.expanduser().absolute()
+    clusters = state_dir().absolute() / "clusters"
+    return path.parent.name if path == clusters / path.parent.name / "kubeconfig" else None
 
 
 def _docker_answers() -> bool:
