@@ -5,7 +5,7 @@ unit, one for all commands of a symbol); the engine has none of its own. Where a
 "none".
 """
 
-from typing import Final
+from typing import ClassVar, Final
 
 from app.exchange.record import Record
 from app.exchange.terms import OrderType, Phase, SelfTradePrevention, Side, TimeInForce
@@ -14,7 +14,7 @@ from app.exchange.terms import OrderType, Phase, SelfTradePrevention, Side, Time
 class Place(Record):
     """Enter an order."""
 
-    __match_args__ = (
+    __match_args__: ClassVar[tuple[str, ...]] = (
         "time",
         "order_id",
         "account",
@@ -88,7 +88,7 @@ class PlaceOco(Record):
     may trade or be triggered on entry.
     """
 
-    __match_args__ = ("time", "first", "second")
+    __match_args__: ClassVar[tuple[str, ...]] = ("time", "first", "second")
     __slots__ = __match_args__
 
     def __init__(
@@ -105,7 +105,7 @@ class PlaceOco(Record):
 class Cancel(Record):
     """Take an open order out."""
 
-    __match_args__ = ("time", "order_id", "account")
+    __match_args__: ClassVar[tuple[str, ...]] = ("time", "order_id", "account")
     __slots__ = __match_args__
 
     def __init__(
@@ -122,7 +122,14 @@ class Cancel(Record):
 class Replace(Record):
     """Change an open order. It keeps its priority only when it shrinks at the same prices."""
 
-    __match_args__ = ("time", "order_id", "account", "quantity", "price", "stop_price")
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "time",
+        "order_id",
+        "account",
+        "quantity",
+        "price",
+        "stop_price",
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -148,7 +155,7 @@ class Replace(Record):
 class CancelAll(Record):
     """Take every open order of an account out, oldest first; account 0 means all accounts."""
 
-    __match_args__ = ("time", "account")
+    __match_args__: ClassVar[tuple[str, ...]] = ("time", "account")
     __slots__ = __match_args__
 
     def __init__(
@@ -163,7 +170,7 @@ class CancelAll(Record):
 class SetPriceBand(Record):
     """Allow limit prices from `lower` to `upper` only, and cancel what rests outside; 0, 0 lifts the band."""
 
-    __match_args__ = ("time", "lower", "upper")
+    __match_args__: ClassVar[tuple[str, ...]] = ("time", "lower", "upper")
     __slots__ = __match_args__
 
     def __init__(
@@ -180,7 +187,7 @@ class SetPriceBand(Record):
 class ChangePhase(Record):
     """Halt, resume, open an auction. On the way to CONTINUOUS a crossed book uncrosses at one price."""
 
-    __match_args__ = ("time", "phase", "reference_price")
+    __match_args__: ClassVar[tuple[str, ...]] = ("time", "phase", "reference_price")
     __slots__ = __match_args__
 
     def __init__(
@@ -198,7 +205,7 @@ class ChangePhase(Record):
 class AdvanceTime(Record):
     """Let time pass, so that orders expire on a quiet symbol."""
 
-    __match_args__ = ("time",)
+    __match_args__: ClassVar[tuple[str, ...]] = ("time",)
     __slots__ = __match_args__
 
     def __init__(

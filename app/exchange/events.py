@@ -1,6 +1,6 @@
 """What a symbol's matching engine answers. (symbol, sequence) is unique and sequence has no gaps."""
 
-from typing import Final
+from typing import ClassVar, Final
 
 from app.exchange.commands import Place
 from app.exchange.record import Record
@@ -10,7 +10,7 @@ from app.exchange.terms import CancelReason, Phase, RejectReason, Side
 class Accepted(Record):
     """An order was entered; its trades follow. What is neither traded nor cancelled afterwards is open."""
 
-    __match_args__ = ("symbol", "sequence", "order")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "order")
     __slots__ = __match_args__
 
     def __init__(
@@ -27,7 +27,7 @@ class Accepted(Record):
 class Rejected(Record):
     """A command changed nothing."""
 
-    __match_args__ = ("symbol", "sequence", "order_id", "reason")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "order_id", "reason")
     __slots__ = __match_args__
 
     def __init__(
@@ -47,7 +47,7 @@ class Rejected(Record):
 class Trade(Record):
     """Two orders met. In an auction, where nobody takes, the later order stands as the taker."""
 
-    __match_args__ = (
+    __match_args__: ClassVar[tuple[str, ...]] = (
         "symbol",
         "sequence",
         "trade_id",
@@ -96,7 +96,14 @@ class Trade(Record):
 class Cancelled(Record):
     """An order is no longer open."""
 
-    __match_args__ = ("symbol", "sequence", "order_id", "account", "quantity", "reason")
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "symbol",
+        "sequence",
+        "order_id",
+        "account",
+        "quantity",
+        "reason",
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -120,7 +127,14 @@ class Cancelled(Record):
 class Reduced(Record):
     """An order lost part of its quantity to self-trade prevention."""
 
-    __match_args__ = ("symbol", "sequence", "order_id", "account", "quantity", "remaining")
+    __match_args__: ClassVar[tuple[str, ...]] = (
+        "symbol",
+        "sequence",
+        "order_id",
+        "account",
+        "quantity",
+        "remaining",
+    )
     __slots__ = __match_args__
 
     def __init__(
@@ -144,7 +158,7 @@ class Reduced(Record):
 class Replaced(Record):
     """An order was changed; trades at its new price follow."""
 
-    __match_args__ = ("symbol", "sequence", "order", "remaining", "kept_priority")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "order", "remaining", "kept_priority")
     __slots__ = __match_args__
 
     def __init__(
@@ -166,7 +180,7 @@ class Replaced(Record):
 class Triggered(Record):
     """A stop or take-profit order became active; its trades follow."""
 
-    __match_args__ = ("symbol", "sequence", "order_id", "account", "last_price")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "order_id", "account", "last_price")
     __slots__ = __match_args__
 
     def __init__(
@@ -187,7 +201,7 @@ class Triggered(Record):
 class MassCancelled(Record):
     """A cancel-all is done; one `Cancelled` per order came before."""
 
-    __match_args__ = ("symbol", "sequence", "account", "orders")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "account", "orders")
     __slots__ = __match_args__
 
     def __init__(
@@ -206,7 +220,7 @@ class MassCancelled(Record):
 class PriceBandSet(Record):
     """Limit prices are from now on confined to the band; 0, 0: not confined."""
 
-    __match_args__ = ("symbol", "sequence", "lower", "upper")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "lower", "upper")
     __slots__ = __match_args__
 
     def __init__(
@@ -225,7 +239,7 @@ class PriceBandSet(Record):
 class Uncrossed(Record):
     """An auction found its price; its trades follow."""
 
-    __match_args__ = ("symbol", "sequence", "price", "volume", "surplus")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "price", "volume", "surplus")
     __slots__ = __match_args__
 
     def __init__(
@@ -247,7 +261,7 @@ class Uncrossed(Record):
 class PhaseChanged(Record):
     """The book does something else with orders from now on."""
 
-    __match_args__ = ("symbol", "sequence", "phase")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "phase")
     __slots__ = __match_args__
 
     def __init__(
@@ -264,7 +278,7 @@ class PhaseChanged(Record):
 class TimeAdvanced(Record):
     """Time passed; orders that expired came before."""
 
-    __match_args__ = ("symbol", "sequence", "time")
+    __match_args__: ClassVar[tuple[str, ...]] = ("symbol", "sequence", "time")
     __slots__ = __match_args__
 
     def __init__(

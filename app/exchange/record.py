@@ -4,14 +4,14 @@ Plain classes with slots, because these are made for every order: cheaper than n
 when compiled.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class Record:
     """Equal to another of its class with equal fields; `__match_args__` names the fields in order."""
 
     __slots__ = ()
-    __match_args__: tuple[str, ...] = ()
+    __match_args__: ClassVar[tuple[str, ...]] = ()
 
     def values(self) -> tuple[Any, ...]:
         """The fields' values in order."""
