@@ -1,33 +1,39 @@
 """Price events."""
 
+from typing import Annotated
+
 from pydantic import AwareDatetime, Field
 
 from app.events.registry import Payload, event
+
+# Bounds of what is stored: an event beyond them would stop its consumers again and again.
+Symbol = Annotated[str, Field(min_length=1, max_length=20)]
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
 
 
 @event("price.updates")
 class PriceTick(Payload):
     """The state of a symbol after a trade: a whole snapshot, so the newest one replaces all before."""
 
-    symbol: str
-    epoch: str
+    symbol: Symbol
+    epoch: str = Field(min_length=1, max_length=40)
     """Names one unbroken run of sequence numbers; another epoch means that the count began anew."""
-    seq: int = Field(ge=1)
+    seq: Positive
     """Rises by one with every tick of the symbol within the epoch."""
-    at: int = Field(ge=0)
-    """Unix time of the trade in milliseconds."""
-    price: int = Field(gt=0)
+    at: int = Field(ge=0, lt=10_000_000_000_000)
+    """Unix time of the trade in milliseconds, before the year 2286."""
+    price: Positive
     """Last price, in ticks like the other prices."""
-    size: int = Field(gt=0)
+    size: Positive
     """Quantity of the last trade in lots."""
-    bid: int = Field(gt=0)
-    ask: int = Field(gt=0)
-    reference: int = Field(gt=0)
+    bid: Positive
+    ask: Positive
+    reference: Positive
     """Last price of the trading day before."""
-    open: int = Field(gt=0)
-    high: int = Field(gt=0)
-    low: int = Field(gt=0)
-    volume: int = Field(ge=0)
+    open: Positive
+    high: Positive
+    low: Positive
+    volume: int = Field(ge=0, lt=2**63)
     """Lots traded in this trading day."""
 
 

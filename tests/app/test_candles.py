@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from app.events.envelope import Envelope
 from app.events.prices import PriceTick
+from app.events.reading import payloads
+from app.kit.bus import Record
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
 from app.market_data.candles import MINUTE, Aggregator, Candle, start_of, unseen
@@ -138,6 +141,23 @@ async def test_ticks_of_two_epochs_that_come_again_count_once(
     for _ in range(2):
         await writer.take([*old, *new])
     assert sum(candle.trades for candle in await stored(database)) == 10
+
+
+async def test_ticks_that_cannot_be_stored_stop_nothing(database: Database, memory_bus: MemoryBus) -> None:
+    good = tick(seq=2)
+    bad = [
+        good.model_copy(update=change)
+        for change in ({"symbol": "X" * 21}, {"epoch": "e" * 41}, {"price": 2**63}, {"at": 10**16})
+    ]
+    records = [
+        Record("BTC-USD", Envelope.of(each, key="BTC-USD", producer="test").encode()) for each in [*bad, good]
+    ]
+    await memory_bus.publish("price.updates", records)
+    subscription = await memory_bus.subscribe(["price.updates"], "test")
+    found = list(payloads(await subscription.batch(10, seconds=1), PriceTick))
+    assert found == [good]
+    await CandleWriter(database, memory_bus).take(found)
+    assert len(await stored(database)) == 1
 
 
 async def test_a_finished_candle_leaves_one_event(database: Database, memory_bus: MemoryBus) -> None:

@@ -54,7 +54,7 @@ class _KafkaSubscription(Subscription):
         for message in received:
             error = message.error()
             if error is None:
-                key = (message.key() or b"").decode()
+                key = (message.key() or b"").decode(errors="replace")
                 messages.append(
                     Message(
                         message.topic() or "",
