@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.bench.commands import app as bench_app
-from infra.cluster.commands import DEFAULT_NAME, doctor
+from infra.cluster.commands import doctor
 from infra.cluster.commands import app as cluster_app
 from infra.errors import TradestackError
 from infra.images.commands import app as images_app
@@ -35,7 +35,7 @@ app.add_typer(cluster_app, name="cluster")
 app.add_typer(images_app, name="images")
 app.add_typer(bench_app, name="bench")
 
-ClusterName = Annotated[str, typer.Option("--cluster", help="The cluster made for a local stack.")]
+ClusterName = Annotated[str | None, typer.Option("--cluster", help="The cluster made for a local stack.")]
 Context = Annotated[
     str | None, typer.Option(help="A context of your kubeconfig, instead of a cluster made here.")
 ]
@@ -44,7 +44,7 @@ Context = Annotated[
 @app.command()
 def up(
     stack: Stack,
-    cluster: ClusterName = DEFAULT_NAME,
+    cluster: ClusterName = None,
     context: Context = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for readiness.", min=1)] = 600,
     as_json: AsJson = False,
@@ -68,7 +68,7 @@ def up(
 
 
 @app.command()
-def prepare(stack: Stack, cluster: ClusterName = DEFAULT_NAME, context: Context = None) -> None:
+def prepare(stack: Stack, cluster: ClusterName = None, context: Context = None) -> None:
     """Start the cluster of a local stack and load its images; `pulumi up` by hand needs both."""
     from infra import lifecycle
 
@@ -82,7 +82,7 @@ def prepare(stack: Stack, cluster: ClusterName = DEFAULT_NAME, context: Context 
 @app.command()
 def down(
     stack: Stack,
-    cluster: ClusterName = DEFAULT_NAME,
+    cluster: ClusterName = None,
     context: Context = None,
     volumes: Annotated[bool, typer.Option("--volumes", help="Also delete the data in volumes.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -103,7 +103,7 @@ def down(
 @app.command()
 def status(
     stack: Annotated[str, typer.Argument(help="Name of the stack.")] = "local",
-    cluster: ClusterName = DEFAULT_NAME,
+    cluster: ClusterName = None,
     context: Context = None,
     as_json: AsJson = False,
 ) -> None:
@@ -133,7 +133,7 @@ def _print_status(found: dict[str, object]) -> None:
     console.print(f"{found['stack']}: {'ready' if found['ready'] else 'not ready'}")
 
 
-def _target(context: str | None, cluster: str) -> "Target":
+def _target(context: str | None, cluster: str | None) -> "Target":
     from infra.target import choose
 
     return choose(context=context, cluster=cluster)

@@ -1,6 +1,6 @@
 """Which Kubernetes cluster a local stack goes to.
 
-Order: the context or KUBECONFIG that the user named; Docker with kind, where they are; the embedded one.
+Order: the context, the cluster or the KUBECONFIG that the user named; Docker with kind, where they are; the embedded one.
 """
 
 import os
@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from infra.cluster.cluster import Cluster
 from infra.errors import TradestackError
+from infra.kubeconfig import EMBEDDED
 from infra.paths import state_dir
 from infra.process import run
 from infra.progress import Steps
@@ -209,16 +210,16 @@ class KindTarget(Target):
         return self.name in run(["kind", "get", "clusters"]).split()
 
 
-def choose(*, context: str | None, cluster: str) -> Target:
+def choose(*, context: str | None = None, cluster: str | None = None) -> Target:
     """The cluster to work on; see the module's text for the order."""
-    named = os.environ.get("KUBECONFIG")
+    named = os.environ.get("KUBECONFIG") if cluster is None else None
     if context is None and named and (own := _embedded(Path(named))):
         return EmbeddedTarget(own)
     if context is not None or named:
         return NamedTarget(context)
     if shutil.which("kind") and _docker_answers():
-        return KindTarget(cluster)
-    return EmbeddedTarget(cluster)
+        return KindTarget(cluster or EMBEDDED)
+    return EmbeddedTarget(cluster or EMBEDDED)
 
 
 def _embedded(kubeconfig: Path) -> str | None:

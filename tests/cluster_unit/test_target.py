@@ -40,9 +40,18 @@ def test_the_embedded_cluster_unless_another_is_named() -> None:
 
 def test_an_embedded_cluster_may_be_named_by_its_kubeconfig(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(Cluster("other").kubeconfig_path))
-    chosen = target.choose(context=None, cluster="mine")
+    chosen = target.choose()
     assert isinstance(chosen, target.EmbeddedTarget)
     assert chosen.name == "other"
+
+
+def test_a_cluster_named_on_the_command_line_comes_before_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(foreign(tmp_path)))
+    chosen = target.choose(cluster="mine")
+    assert isinstance(chosen, target.EmbeddedTarget)
+    assert chosen.name == "mine"
 
 
 def test_a_named_cluster_is_used_as_it_is_and_gets_no_images(
@@ -51,7 +60,7 @@ def test_a_named_cluster_is_used_as_it_is_and_gets_no_images(
     if target.shutil.which("kubectl") is None:
         pytest.skip("kubectl is not on PATH")
     monkeypatch.setenv("KUBECONFIG", str(foreign(tmp_path)))
-    chosen = target.choose(context=None, cluster="mine")
+    chosen = target.choose()
     assert isinstance(chosen, target.NamedTarget)
     assert chosen.name == "theirs"
     assert chosen.kubeconfig.stat().st_mode & 0o777 == 0o600
