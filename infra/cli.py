@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.bench.commands import app as bench_app
-from infra.cluster.commands import doctor
 from infra.cluster.commands import app as cluster_app
+from infra.cluster.commands import doctor
 from infra.errors import TradestackError
 from infra.images.commands import app as images_app
 from infra.plan.commands import AsJson, Stack, plan

@@ -1,6 +1,6 @@
 """Which Kubernetes cluster a local stack goes to.
 
-Order: the context, the cluster or the KUBECONFIG that the user named; Docker with kind, where they are; the embedded one.
+Order: what the user named (context, cluster, KUBECONFIG); kind, where it and Docker are there; embedded.
 """
 
 import os
