@@ -60,5 +60,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._timer = None
 
     def _too_slow(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The answer to the request before is still on its way, and the client waits for it.
+            self._expect_head()
+            return
         self._timer = None
         self.transport.close()

@@ -140,6 +140,25 @@ async def test_a_body_that_never_comes_is_given_up(tmp_path: Path, monkeypatch: 
         assert (await talk(platform, stalled)).startswith(b"HTTP/1.1 408 ")
 
 
+async def test_a_slow_answer_is_not_cut_off_by_the_next_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.kit.limits.HEAD_SECONDS", 0.05)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.5)
+        writer.write(answer(b"late"))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, gateway(tmp_path, market_data=url) as platform:
+        both = "GET /api/market/x HTTP/1.1\r\nhost: x\r\n\r\nGET /api/ma"
+        assert (await talk(platform, both)).endswith(b"late")
+
+
 async def test_an_upstream_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
     async with gateway(tmp_path, market_data=f"http://127.0.0.1:{free_port()}") as platform:
         found = await platform.get("gateway", "/api/market/tickers")
