@@ -83,7 +83,8 @@ def stage(host: Path, wheels: Path) -> None:
     (host / "sources.list").write_text("\n".join(apt_sources()) + "\n")
     (host / "apt.conf").write_text("\n".join(apt) + "\n")
     (host / "pip.conf").write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in pip.items()))
-    (host / "env").write_text("".join(f"export {key}='{value}'\n" for key, value in environment.items()))
+    quoted = {key: value.replace("'", "'\\''") for key, value in environment.items()}
+    (host / "env").write_text("".join(f"export {key}='{value}'\n" for key, value in quoted.items()))
     for path in host.iterdir():
         path.chmod(0o644)
 

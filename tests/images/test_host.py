@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from infra.images import host
+from infra.process import run
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def test_pip_settings_of_this_machine_reach_the_build(
     assert "index-url = https://pypi.example.org/simple\n" in pip
     assert "retries = 9\n" in pip
     assert "user" not in pip
+
+
+def test_values_reach_the_build_as_they_are(
+    staged: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = "http://user:it's$(id)@proxy.example.org"
+    monkeypatch.setenv("http_proxy", proxy)
+    host.stage(*staged)
+    assert run(["sh", "-c", '. "$0" && printf %s "$http_proxy"', staged[0] / "env"], env={}) == proxy
 
 
 def test_local_wheels_are_offered(
