@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from app.exchange import Cancel, MatchingEngine, OrderType, Place, Side
@@ -30,8 +29,9 @@ LEVELS = (1, 100, 10_000)
 """Price levels of the curve."""
 MAIN_LEVELS = 100
 """The point of the curve that stands for the whole."""
-ROUNDS = 5
-"""Every side is measured this often, in turns; each figure is the median."""
+ROUNDS = 7
+"""Every side is measured this often, in turns, and its fastest round counts: what else the machine does only
+ever makes a round slower."""
 
 Result = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _compare(sides: list[str], python: Path, stream: Path) -> dict[str, Result]:
             raise TradestackError(
                 f"{side} executed {results[0]['lots']} lots of {stream.stem} levels, ours {expected}"
             )
-    return {side: _medians(results) for side, results in rounds.items()}
+    return {side: _rounded(max(results, key=_speed)) for side, results in rounds.items()}
 
 
 def _run_side(side: str, python: Path, stream: Path) -> Result:
@@ -123,13 +123,14 @@ def _run_side(side: str, python: Path, stream: Path) -> Result:
     return result
 
 
-def _medians(results: list[Result]) -> Result:
-    figures = {
-        name: median(result[name] for result in results)
-        for name in ("ops_per_s", "p50_us", "p99_us", "p999_us")
-    }
-    rounded = {name: round(value, 2) for name, value in figures.items()}
-    return results[0] | rounded | {"ops_per_s": round(figures["ops_per_s"])}
+def _speed(result: Result) -> float:
+    speed: float = result["ops_per_s"]
+    return speed
+
+
+def _rounded(result: Result) -> Result:
+    microseconds = {name: round(result[name], 2) for name in ("p50_us", "p99_us", "p999_us")}
+    return result | microseconds | {"ops_per_s": round(result["ops_per_s"])}
 
 
 def _summary(curve: dict[int, Result]) -> Result:

@@ -1,8 +1,8 @@
 """One order book under a command stream, in a process of its own: `matching_side.py SIDE STREAM [JOURNAL]`.
 
 Runs in the environment that holds the book, so it imports nothing of the project but, for `ours`, the
-exchange. SIDE is a name of `SIDES`. STREAM is a JSON list of commands [place, id, side, price, quantity]; place
-is 1 for a limit order (side 0 buys, 1 sells) and 0 for the cancel of an open order. Prints a JSON object.
+exchange. SIDE is a name of `SIDES`. STREAM is a JSON list of commands [place, id, side, price, quantity]:
+place is 1 for a limit order (side 0 buys, 1 sells) and 0 for the cancel of an open order. Prints JSON.
 """
 
 import gc
