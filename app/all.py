@@ -42,7 +42,7 @@ async def run_all(port: int, data: str | None) -> None:
             if role.kind is not Kind.TASK
         ]
         public = next(runtime for runtime in runtimes if runtime.role.name == "gateway")
-        public.settings = Settings.load(host=Settings.load().host, port=port)
+        public.settings = Settings.load(host=os.environ.get("APP_HOST", "127.0.0.1"), port=port)
         announcer = asyncio.create_task(_announce(runtimes, f"http://localhost:{port}"))
         try:
             await process.run(runtimes, backends)

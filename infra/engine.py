@@ -112,8 +112,10 @@ def local_environment(directory: Path) -> dict[str, str]:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     passphrase = directory / "passphrase"
     if not passphrase.exists():
-        passphrase.touch(mode=0o600)
-        passphrase.write_text(secrets.token_urlsafe(32))
+        fresh = directory / "passphrase.new"
+        fresh.touch(mode=0o600)
+        fresh.write_text(secrets.token_urlsafe(32))
+        fresh.replace(passphrase)
     return {"PULUMI_BACKEND_URL": directory.as_uri(), "PULUMI_CONFIG_PASSPHRASE_FILE": str(passphrase)}
 
 

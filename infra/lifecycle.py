@@ -55,7 +55,7 @@ def prepare(stack: str, target: Target, steps: Steps) -> None:
     Raises:
         TradestackError: bad settings, or a machine that lacks something.
     """
-    images = _images(run(stack))
+    images = _images(_plan(stack, target))
     target.start(steps)
     archives = build.ensure(list(images), steps)
     target.load({reference: archives[name] for name, reference in images.items()}, steps)
@@ -106,8 +106,9 @@ def refuse_cloud(stack: str, command: str) -> None:
     """Say which command of the engine does it for stacks in the cloud.
 
     Raises:
-        TradestackError: always.
+        TradestackError: always; about the settings, where they are refused.
     """
+    run(stack)
     raise TradestackError(
         f"`tradestack {command}` is for local stacks; '{stack}' is the engine's",
         hint=f"pulumi {command} -s {stack}",

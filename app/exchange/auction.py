@@ -109,8 +109,8 @@ def _trade(book: OrderBook, buy: Order, sell: Order, price: int, quantity: int) 
             taker.remaining,
         )
     )
-    book.cancel_partner(maker)
-    book.cancel_partner(taker)
+    for order in (maker, taker):
+        book.cancel_partner(order)
 
 
 def _execute(book: OrderBook, order: Order, quantity: int) -> None:

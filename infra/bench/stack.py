@@ -8,11 +8,12 @@ from statistics import median
 
 from infra import lifecycle
 from infra.bench.report import Report, versions
+from infra.errors import TradestackError
 from infra.progress import Steps
 from infra.target import EmbeddedTarget
 
 _PLAN_RUNS = 5
-_CLUSTER = "bench"
+_CLUSTER = "bench-stack"
 
 
 def measure(steps: Steps) -> Report:
@@ -22,6 +23,11 @@ def measure(steps: Steps) -> Report:
     deleted at the end. Times are wall seconds; `changed` counts what the second `up` touched (0 expected).
     """
     target = EmbeddedTarget(_CLUSTER)
+    if target.cluster.instance.state.exists():
+        raise TradestackError(
+            f"there is a cluster '{_CLUSTER}' already, and the benchmark would delete it",
+            hint=f"tradestack cluster down --name {_CLUSTER} --purge",
+        )
     with steps.step("Plan", estimate_s=3 * _PLAN_RUNS):
         seconds, resources = _plan()
     try:

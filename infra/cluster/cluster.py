@@ -174,13 +174,14 @@ class Cluster:
         """Clean what a killed run left, make the network and start the supervisor."""
         instance = self.instance
         self._clean()
-        plan = instance.addresses()
         instance.run.mkdir(parents=True, mode=0o700)
         for folder in (instance.logs, instance.volumes):
             folder.mkdir(parents=True, exist_ok=True)
         instance.owner.write_text(str(instance.state))
         programs.save(instance)
-        network.create(instance, plan)
+        # Two instances that start at the same time must not choose the same addresses.
+        with _locked("addresses"):
+            network.create(instance, instance.addresses())
         space = network.namespace_path(instance)
         namespaces = ["nsenter", f"--net={space}", "unshare", "--mount", "--propagation=slave"]
         with (instance.logs / "supervisor.log").open("ab") as sink:
@@ -259,9 +260,7 @@ class Cluster:
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
         """One `up` or `down` of an instance at a time."""
-        RUN_ROOT.mkdir(parents=True, exist_ok=True)
-        with (RUN_ROOT / f"{self.name}.lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with _locked(f"cluster-{self.name}"):
             self._refuse_foreign()
             yield
 
@@ -274,6 +273,16 @@ class Cluster:
                 f"a cluster {self.name!r} with its state in {state} was started on this machine",
                 hint=f"choose another --name, or TRADESTACK_STATE_DIR={state.parent.parent} for that one",
             )
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """Hold the machine-wide lock `name`, which only root can take."""
+    RUN_ROOT.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(RUN_ROOT / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def supervisor_pid(instance: Instance) -> int | None:
