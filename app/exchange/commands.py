@@ -2,7 +2,7 @@
 
 Prices are ticks, quantities lots, both whole. `time` is an integer that the caller takes from its clock (any
 unit, one for all commands of a symbol); the engine has none of its own. Where a field is optional, 0 means
-"none".
+"none". Every number fits into 64 bits; the journal refuses others.
 """
 
 from typing import ClassVar, Final

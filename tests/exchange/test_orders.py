@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.exchange import MAX_VALUE, OrderType, Place, SelfTradePrevention, Side, TimeInForce
+from app.exchange import MAX_VALUE, MatchingEngine, OrderType, Place, SelfTradePrevention, Side, TimeInForce
 from tests.exchange.market import Market, altered
 
 IOC, FOK, GTD = TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD
@@ -94,6 +94,26 @@ def test_good_till_date_ends_at_its_moment(market: Market) -> None:
     assert market.at(5) == ["cancelled 2 x5 expired", "time 5"]
     market.now = 12
     assert market.sell(5, 100) == ["cancelled 1 x5 expired", "accepted 3"]
+
+
+def test_an_id_that_is_used_again_has_its_own_expiry(market: Market) -> None:
+    first = Place(0, 1, 101, Side.BUY, OrderType.LIMIT, 5, 100, 0, GTD, 5)
+    market.do(first)
+    market.cancel(1)
+    assert market.do(altered(first, expires_at=9)) == ["accepted 1"]
+    assert market.at(5) == ["time 5"]
+    assert market.at(9) == ["cancelled 1 x5 expired", "time 9"]
+
+
+def test_expiries_of_many_orders_that_are_gone(market: Market) -> None:
+    market.buy(5, 100, time_in_force=GTD, expires_at=1_000)
+    for order_id in range(2, 402):
+        market.buy(1, 99, time_in_force=GTD, expires_at=order_id)
+        market.cancel(order_id)
+    if isinstance(market.engine, MatchingEngine):
+        assert len(market.engine.book.expiries) < 100
+    assert market.at(999) == ["time 999"]
+    assert market.at(1_000) == ["cancelled 1 x5 expired", "time 1000"]
 
 
 def test_time_does_not_go_back(market: Market) -> None:
