@@ -26,8 +26,15 @@ plan: setup
 demo: setup
 	@.venv/bin/python -m app run all
 
+# Two lanes side by side: what runs on the embedded node, and everything else. The node's report follows at the end.
 test: check
-	@$(PYTEST) -n 2 --dist loadgroup -m "not soak" $(ARGS)
+	@report=$$(mktemp); \
+	$(PYTEST) tests/cluster -m "not soak" $(ARGS) >$$report 2>&1 & node=$$!; \
+	trap 'kill $$node' INT TERM; \
+	$(PYTEST) --ignore=tests/cluster -m "not soak" $(ARGS); rest=$$?; \
+	wait $$node; node=$$?; \
+	cat $$report; rm -f $$report; \
+	test $$rest -eq 0 && test $$node -eq 0
 
 soak: setup-test
 	@$(PYTEST) -m soak $(ARGS)
