@@ -15,7 +15,8 @@ from infra.cluster.commands import app as cluster_app
 from infra.cluster.commands import doctor
 from infra.errors import TradestackError
 from infra.images.commands import app as images_app
-from infra.plan.commands import AsJson, Stack, plan
+from infra.options import AsJson
+from infra.plan.commands import Stack, plan
 from infra.progress import Steps
 from infra.render.commands import render
 

@@ -1,14 +1,11 @@
 """`tradestack bench …`"""
 
-from typing import Annotated
-
 import typer
 
+from infra.options import AsJson
 from infra.progress import Steps
 
 app = typer.Typer(help="Measure, and keep the result in bench/results.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.callback()

@@ -12,18 +12,17 @@ import typer
 
 from infra.cluster.instance import Instance
 from infra.errors import TradestackError
+from infra.kubeconfig import EMBEDDED
+from infra.options import AsJson
 from infra.progress import Steps
-
-DEFAULT_NAME = "tradestack"
 
 app = typer.Typer(no_args_is_help=True, help="The embedded single-node Kubernetes.")
 
 Name = Annotated[str, typer.Option(help="Instance; each has its own network, state and addresses.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command()
-def up(name: Name = DEFAULT_NAME) -> None:
+def up(name: Name = EMBEDDED) -> None:
     """Start the cluster, or do nothing if it is up."""
     from infra.cluster.cluster import Cluster
 
@@ -34,7 +33,7 @@ def up(name: Name = DEFAULT_NAME) -> None:
 
 @app.command()
 def down(
-    name: Name = DEFAULT_NAME,
+    name: Name = EMBEDDED,
     purge: Annotated[bool, typer.Option("--purge", help="Also delete its state, volumes included.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
@@ -50,7 +49,7 @@ def down(
 
 
 @app.command()
-def status(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
+def status(name: Name = EMBEDDED, as_json: AsJson = False) -> None:
     """Show what runs; exit code 0 only when the cluster is ready."""
     from rich.console import Console
     from rich.table import Table
@@ -74,7 +73,7 @@ def status(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
 
 
 @app.command()
-def kubeconfig(name: Name = DEFAULT_NAME) -> None:
+def kubeconfig(name: Name = EMBEDDED) -> None:
     """Print the path of the administrator's kubeconfig."""
     path = Instance.named(name).kubeconfig
     if not path.exists():
@@ -85,7 +84,7 @@ def kubeconfig(name: Name = DEFAULT_NAME) -> None:
 @app.command()
 def logs(
     component: Annotated[str | None, typer.Argument(help="A component, all of them if left out.")] = None,
-    name: Name = DEFAULT_NAME,
+    name: Name = EMBEDDED,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new lines.")] = False,
     lines: Annotated[int, typer.Option(help="Lines of each log.", min=1)] = 50,
 ) -> None:
@@ -100,7 +99,7 @@ def logs(
     os.execvp("tail", ["tail", f"--lines={lines}", *(["--follow=name"] if follow else []), *files])  # noqa: S606
 
 
-def doctor(name: Name = DEFAULT_NAME, as_json: Json = False) -> None:
+def doctor(name: Name = EMBEDDED, as_json: AsJson = False) -> None:
     """Tell what this machine lacks, why it matters and what fixes it; exit code 1 if anything fails."""
     from rich.console import Console
     from rich.table import Table

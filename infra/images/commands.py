@@ -9,6 +9,7 @@ from rich.table import Table
 
 from infra.images import build, catalog
 from infra.images.engines import Backend
+from infra.options import AsJson
 from infra.progress import Steps
 
 app = typer.Typer(help="Container images of the platform.", no_args_is_help=True)
@@ -16,7 +17,7 @@ app = typer.Typer(help="Container images of the platform.", no_args_is_help=True
 
 @app.command("list")
 def list_images(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List every image, its reference and whether its archive is in the cache."""
     rows: list[dict[str, Any]] = []
@@ -49,7 +50,7 @@ def build_images(
     backend: Annotated[
         Backend | None, typer.Option(help="Docker where an engine answers, buildah elsewhere, unless said.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build the archives that are missing and print where they are."""
     archives = build.ensure(names or catalog.PUBLISHED, Steps(), backend)

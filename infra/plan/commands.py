@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
+from infra.options import AsJson
+
 Stack = Annotated[
     str, typer.Argument(help="Name of the stack: any NAME for which there is a Pulumi.NAME.yaml.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def plan(stack: Stack, as_json: AsJson = False) -> None:
