@@ -1,6 +1,6 @@
 """The relational database: PostgreSQL in a cluster, SQLite in one process."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,12 +28,21 @@ class Base(DeclarativeBase):
 
 
 class Database:
-    """Engine and sessions of one database."""
+    """Engine and sessions of one database.
 
-    def __init__(self, url: str, password: str | None = None, *, pool_size: int = 5) -> None:
+    `url` is SQLAlchemy's; `?ssl=require` makes the connection encrypted. `password` is asked anew for every
+    connection, so that a rotated password needs no restart.
+    """
+
+    def __init__(
+        self, url: str, password: str | Callable[[], str | None] | None = None, *, pool_size: int = 5
+    ) -> None:
         parsed = make_url(url)
-        if password is not None:
+        connect_args: dict[str, Any] = {"timeout": 5, "command_timeout": 30}
+        if isinstance(password, str):
             parsed = parsed.set(password=password)
+        elif password is not None and password() is not None:
+            connect_args["password"] = password
         self.dialect = parsed.get_backend_name()
         """`postgresql` or `sqlite`."""
         if self.is_postgresql:
@@ -43,7 +52,7 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=True,
                 pool_timeout=5,
-                connect_args={"timeout": 5, "command_timeout": 30},
+                connect_args=connect_args,
             )
         else:
             self.engine = create_async_engine(parsed)
@@ -60,7 +69,7 @@ class Database:
         """A session whose work is committed when the body ends and rolled back when it raises.
 
         Raises:
-            Unavailable: the database does not answer or broke the connection.
+            Unavailable: the database does not answer, refuses this user or broke the connection.
         """
         try:
             async with self._sessions() as session, session.begin():
@@ -69,7 +78,7 @@ class Database:
         except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
             raise Unavailable("database", error) from error
         except DBAPIError as error:
-            if error.connection_invalidated:
+            if error.connection_invalidated or _is_refused(error):
                 raise Unavailable("database", error) from error
             raise
 
@@ -89,6 +98,11 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+def _is_refused(error: DBAPIError) -> bool:
+    """Whether the user was not let in, as while a rotated password is on its way here (SQLSTATE class 28)."""
+    return str(getattr(error.orig, "sqlstate", "")).startswith("28")
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:

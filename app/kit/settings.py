@@ -1,17 +1,20 @@
 """What the environment says: variables with the prefix APP_ and secret files."""
 
+import contextlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.kit.errors import ConfigurationError
 from app.roles import ROLES
 
 _SECRETS_DIR = "/run/secrets/tradestack"
+_PASSWORDS = ("database_password", "cache_password")
 
 
 class Settings(BaseSettings):
@@ -21,8 +24,14 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(default=None, pattern=r"^(postgresql\+asyncpg|sqlite\+aiosqlite)://")
     """SQLAlchemy URL without the password."""
-    bus_url: str | None = Field(default=None, pattern=r"^(memory://|kafka://.+:\d+)")
+    bus_url: str | None = Field(default=None, pattern=r"^(memory://|kafka://[^/,:\s]+:\d+(,[^/,:\s]+:\d+)*$)")
+    """`memory://`, or `kafka://` and the bootstrap servers `host:port`, separated by commas."""
+    bus_security: Literal["plaintext", "msk-iam"] = "plaintext"
+    """How the brokers know this process: not at all, or by its AWS role over TLS (Amazon MSK, port 9098)."""
+    aws_region: str | None = Field(default=None, pattern=r"^[a-z]{2}(-[a-z]+)+-\d$", validate_default=True)
+    """AWS region of the brokers, such as `us-east-1`; `msk-iam` needs it."""
     cache_url: str | None = Field(default=None, pattern=r"^(memory://|rediss?://)")
+    """`memory://`, `redis://…` or `rediss://…`; with `?cluster=true` the server is a cluster of shards."""
     database_password: SecretStr | None = None
     cache_password: SecretStr | None = None
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached by its address
@@ -41,6 +50,14 @@ class Settings(BaseSettings):
     client_buffer_bytes: int = Field(default=65536, ge=1024)
     """Unsent bytes after which a price client counts as slow and its ticks are conflated."""
     _upstreams: dict[str, str] = PrivateAttr(default_factory=dict)
+    _password_files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    @field_validator("aws_region")
+    @classmethod
+    def _has_region(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("bus_security") == "msk-iam":
+            raise ValueError("APP_BUS_SECURITY=msk-iam needs the region of the brokers, such as us-east-1")
+        return value
 
     @classmethod
     def load(cls, **overrides: object) -> Self:
@@ -62,7 +79,31 @@ class Settings(BaseSettings):
             address = os.environ.get(f"APP_UPSTREAM_{name.upper().replace('-', '_')}")
             if address:
                 settings._upstreams[name] = address
+        given = {name.lower() for name in os.environ} | {f"app_{name}" for name in overrides}
+        for name in _PASSWORDS:
+            file = secrets / f"app_{name}"
+            if f"app_{name}" not in given and file.is_file():
+                settings._password_files[name] = file
         return settings
+
+    def password(self, name: Literal["database_password", "cache_password"]) -> Callable[[], str | None]:
+        """A function that tells the password as it is now.
+
+        A password that came as a file is read again each time: rotation changes the file under a running
+        process. While the file cannot be read, the last value stands.
+        """
+        value: SecretStr | None = getattr(self, name)
+        known = value.get_secret_value() if value else None
+        file = self._password_files.get(name)
+
+        def read() -> str | None:
+            nonlocal known
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    known = file.read_text().strip()
+            return known
+
+        return read
 
     def upstream(self, role: str) -> str:
         """Base URL of another role: APP_UPSTREAM_<ROLE>, else its Service and port."""

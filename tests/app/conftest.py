@@ -14,10 +14,10 @@ from app.kit.cache import Cache
 from app.kit.cache.memory import MemoryCache
 from app.kit.cache.redis import RedisCache
 from app.kit.database import Database
-from tests.servers.backing import Postgresql, Redis
-from tests.servers.fixtures import kafka, postgresql, redis
+from tests.servers.backing import Postgresql, Redis, RedisCluster
+from tests.servers.fixtures import kafka, postgresql, redis, redis_cluster
 
-__all__ = ["kafka", "postgresql", "redis"]
+__all__ = ["kafka", "postgresql", "redis", "redis_cluster"]
 
 
 @pytest.fixture(params=["memory", "kafka"])
@@ -31,12 +31,12 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
     await made.close()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", "redis", "redis_cluster"])
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[Cache]:
     if request.param == "memory":
         yield MemoryCache()
         return
-    server: Redis = request.getfixturevalue("redis")
+    server: Redis | RedisCluster = request.getfixturevalue(request.param)
     made = RedisCache(server.url, server.password)
     yield made
     await made.close()

@@ -10,7 +10,7 @@ import asyncpg
 
 from infra.errors import TradestackError
 from infra.images import kafka_jars
-from tests.servers.process import ServerProcess, answers, free_port
+from tests.servers.process import ProcessGroup, ServerProcess, answers, free_port, wait_until
 
 POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
 
@@ -94,6 +94,54 @@ class Redis:
 
     def start(self) -> None:
         self.process.start(lambda: answers(self.port))
+
+
+class RedisCluster:
+    """Three Redis servers that share the slots, with a password."""
+
+    password = "open sesame"
+
+    def __init__(self, directory: Path) -> None:
+        program, client = shutil.which("redis-server"), shutil.which("redis-cli")
+        if program is None or client is None:
+            raise Missing("redis-server, redis-cli: install redis-server")
+        self.ports = [free_port() for _ in range(3)]
+        self.url = f"redis://127.0.0.1:{self.ports[0]}/0?cluster=true"
+        servers = []
+        self.process = ProcessGroup(servers)
+        for port in self.ports:
+            home = directory / str(port)
+            home.mkdir()
+            options = {
+                "port": port,
+                "bind": "127.0.0.1",
+                "save": "",
+                "dir": home,
+                "requirepass": self.password,
+                "masterauth": self.password,
+                "cluster-enabled": "yes",
+                "cluster-port": free_port(),
+            }
+            flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+            servers.append(ServerProcess([program, *flags], home / "redis.log"))
+        self._ask = [client, "--no-auth-warning", "-a", self.password]
+        try:
+            for server, port in zip(servers, self.ports, strict=True):
+                server.start(lambda port=port: answers(port))
+            addresses = [f"127.0.0.1:{port}" for port in self.ports]
+            create = [*self._ask, "--cluster", "create", *addresses, "--cluster-yes"]
+            subprocess.run(create, check=True, capture_output=True)
+            wait_until("the cluster is formed", self._is_formed, 20)
+        except BaseException:
+            self.process.kill()
+            raise
+
+    def _is_formed(self) -> bool:
+        def state(port: int) -> str:
+            ask = [*self._ask, "-p", str(port), "cluster", "info"]
+            return subprocess.run(ask, check=True, capture_output=True, text=True).stdout
+
+        return all("cluster_state:ok" in state(port) for port in self.ports)
 
 
 class Kafka:

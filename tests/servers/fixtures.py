@@ -8,12 +8,16 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from tests.servers.backing import Kafka, Missing, Postgresql, Redis
-from tests.servers.process import ServerProcess
+from tests.servers.backing import Kafka, Missing, Postgresql, Redis, RedisCluster
+
+
+class _Killable(Protocol):
+    def kill(self) -> None: ...
 
 
 class _Server(Protocol):
-    process: ServerProcess
+    @property
+    def process(self) -> _Killable: ...
 
 
 S = TypeVar("S", bound=_Server)
@@ -43,6 +47,11 @@ def postgresql() -> Iterator[Postgresql]:
 @pytest.fixture(scope="session")
 def redis() -> Iterator[Redis]:
     yield from _serve(Redis)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> Iterator[RedisCluster]:
+    yield from _serve(RedisCluster)
 
 
 @pytest.fixture(scope="session")

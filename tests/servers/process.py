@@ -129,3 +129,15 @@ class ServerProcess:
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
+
+
+class ProcessGroup:
+    """Several server processes that end together."""
+
+    def __init__(self, processes: Sequence[ServerProcess]) -> None:
+        self._processes = processes
+
+    def kill(self) -> None:
+        """End them at once."""
+        for process in self._processes:
+            process.kill()
