@@ -5,8 +5,44 @@ from dataclasses import dataclass
 
 from infra.errors import TradestackError
 from infra.plan.model import Plan
+from infra.policy import (
+    audit,
+    cache,
+    database,
+    eks,
+    functions,
+    keys,
+    kubernetes,
+    load_balancer,
+    messaging,
+    network,
+    protection,
+    registries,
+    state,
+    storage,
+    streaming,
+)
 from infra.policy.model import Estate, Finding, Resource, environment, estate, is_production
 from infra.policy.registry import ASSERTIONS, Assertion, ordered
+
+_MODULES = (
+    audit,
+    cache,
+    database,
+    eks,
+    functions,
+    keys,
+    kubernetes,
+    load_balancer,
+    messaging,
+    network,
+    protection,
+    registries,
+    state,
+    storage,
+    streaming,
+)
+"""What registers the assertions, by being imported."""
 
 __all__ = [
     "ASSERTIONS",

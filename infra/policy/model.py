@@ -1,6 +1,6 @@
 """What an assertion sees: resources with their inputs, and which of them belong together."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -185,8 +185,3 @@ def environment(plan: Plan) -> str:
 def is_production(name: str) -> bool:
     """Whether an environment of this name is held to the rules for production."""
     return name in _PRODUCTION
-
-
-def urns(resources: Iterable[Resource]) -> set[str]:
-    """URNs of `resources`."""
-    return {resource.urn for resource in resources}
