@@ -16,7 +16,7 @@ _DATE = "date=!{timestamp:yyyy-MM-dd}"
 PREFIX = "analytics/"
 """Where the files are: `analytics/date=2026-01-31/…`, gzipped, one event per line."""
 _FAILED = "analytics-failed/"
-_BUFFER_SECONDS = 300
+_BUFFER_SECONDS = 120
 _BUFFER_MIB = 64
 _LATE_MS = 600_000
 """Ten minutes: twice the time for which a file is buffered."""
