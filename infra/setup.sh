@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 run_packages="buildah ca-certificates conntrack containerd containernetworking-plugins iproute2 maven mmdebstrap
   nftables openjdk-17-jre-headless python3-venv runc"
-test_packages="chromium postgresql-15 redis-server"
+test_packages="chromium docker-registry postgresql-15 redis-server"
 
 case "${1:-run}" in
   run) packages=$run_packages requirements=requirements.txt ;;
