@@ -13,6 +13,7 @@ import typer
 from infra.bench.commands import app as bench_app
 from infra.cluster.commands import app as cluster_app
 from infra.cluster.commands import doctor
+from infra.cost.commands import cost
 from infra.errors import TradestackError
 from infra.images.commands import app as images_app
 from infra.options import AsJson
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(cost)
 app.command()(render)
 app.command()(doctor)
 app.add_typer(cluster_app, name="cluster")
