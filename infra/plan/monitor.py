@@ -183,4 +183,5 @@ def _alias(alias: Any) -> str:
     if alias.urn:
         return str(alias.urn)
     given = {name: getattr(alias.spec, name) for name in ("name", "type", "stack", "project", "parentUrn")}
-    return ",".join(f"{name}={value}" for name, value in given.items() if value) or "noParent"
+    parts = [f"{name}={value}" for name, value in given.items() if value]
+    return ",".join([*parts, "noParent"] if alias.spec.noParent else parts)
