@@ -1,15 +1,18 @@
 """What each environment consists of."""
 
-from collections.abc import Callable, Mapping
-
-from infra.settings import StackSettings
-from stacks import local
+from infra.settings import CloudSettings, LocalSettings, StackSettings
 from stacks.outputs import Outputs
-
-PROGRAMS: Mapping[str, Callable[[StackSettings], Outputs]] = {"local": local.build}
-"""The program of each platform."""
 
 
 def build(settings: StackSettings) -> Outputs:
     """Register the resources of the stack that `settings` describe."""
-    return PROGRAMS[settings.platform](settings)
+    # Imported here: the AWS provider's package takes seconds, and a local stack has no use for it.
+    if isinstance(settings, CloudSettings):
+        from stacks import cloud
+
+        return cloud.build(settings)
+    from stacks import local
+
+    if isinstance(settings, LocalSettings):
+        return local.build(settings)
+    raise TypeError(f"no program for {type(settings).__name__}")

@@ -1,14 +1,15 @@
 """What stacks share: the trading workloads of the role table in a Kubernetes cluster."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pulumi import Resource, ResourceOptions
+from pulumi import Input, Resource, ResourceOptions
 
 from app.roles import Kind, Need, Role
 from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
+from components.kubernetes.meta import Environment
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
-from components.kubernetes.network_policy import NetworkPolicy
+from components.kubernetes.network_policy import Allow, NetworkPolicy
 from components.kubernetes.service import Service, ServiceArgs
 from components.kubernetes.tasks import Task, TaskArgs
 from infra.settings import NAMESPACES, StackSettings
@@ -29,16 +30,24 @@ _URL_VARIABLES = {Need.DATABASE: "APP_DATABASE_URL", Need.CACHE: "APP_CACHE_URL"
 class Platform:
     """What the trading workloads stand on, in one stack."""
 
-    image: str
+    image: Input[str]
     """Image of the app."""
     revision: str
     """Content hash of the image."""
-    urls: Mapping[Need, str]
+    urls: Mapping[Need, Input[str]]
     """Where each need is met, without passwords."""
-    addresses: Mapping[Need, str]
+    addresses: Mapping[Need, Input[str]]
     """`host:port` of each, to be waited for."""
     ready: Sequence[Resource]
     """What has to be there before the first workload starts."""
+    clients: Sequence[str]
+    """Networks from which requests reach the role behind the public address."""
+    peers: Mapping[Need, Sequence[Allow]]
+    """Where the pods of a role may connect to for each need."""
+    node_port: int | None = None
+    """Port of the public entry on every node; None where a load balancer reaches the pods."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables of every workload, beside those that follow from its needs."""
 
 
 def make_namespaces(settings: StackSettings, opts: ResourceOptions) -> list[Namespace]:
@@ -72,7 +81,7 @@ def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOp
     sized = workloads(settings)
     policies = {
         name: NetworkPolicy(name, args, _after(opts, platform.ready))
-        for name, args in role_policies(ENTRY, settings.allowed_clients).items()
+        for name, args in role_policies(ENTRY, platform.clients, platform.peers).items()
     }
     tasks = [
         Task(name, _task(settings, platform, item), _after(opts, [*platform.ready, policies[name]]))
@@ -118,7 +127,7 @@ def _service(settings: StackSettings, platform: Platform, item: Workload) -> Ser
         secret=APP_SECRET,
         environment=_environment(settings, platform, item),
         waits=_waits(platform, item.role),
-        node_port=settings.node_port if item.role.name == ENTRY else None,
+        node_port=platform.node_port if item.role.name == ENTRY else None,
     )
 
 
@@ -134,16 +143,19 @@ def _autoscaler(role: Role, scaling: ScalingSettings) -> AutoscalerArgs:
     )
 
 
-def _environment(settings: StackSettings, platform: Platform, item: Workload) -> dict[str, str]:
-    environment = {"APP_LOG_FORMAT": "json", "APP_LOG_LEVEL": settings.log_level.upper()}
+def _environment(settings: StackSettings, platform: Platform, item: Workload) -> Environment:
+    environment: dict[str, Input[str]] = {
+        "APP_LOG_FORMAT": "json",
+        "APP_LOG_LEVEL": settings.log_level.upper(),
+    }
     environment |= {_URL_VARIABLES[need]: platform.urls[need] for need in item.role.needs}
     if item.role.name == "price-collector":
         environment |= {
             "APP_FEED_SEED": str(settings.feed.seed),
             "APP_FEED_RATE": str(settings.feed.ticks_per_second),
         }
-    return environment | dict(item.environment)
+    return environment | dict(platform.environment) | dict(item.environment)
 
 
-def _waits(platform: Platform, role: Role) -> list[str]:
+def _waits(platform: Platform, role: Role) -> list[Input[str]]:
     return [platform.addresses[need] for need in sorted(role.needs)]

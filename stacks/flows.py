@@ -26,9 +26,22 @@ BACKENDS: Mapping[Need, Backend] = {
 """Which data service meets each need."""
 
 
-def role_policies(entry: str, clients: Sequence[str]) -> dict[str, NetworkPolicyArgs]:
-    """Allowed flows of every role; `clients` are the networks that may reach the role `entry`."""
-    return {role.name: _role_policy(role, clients if role.name == entry else ()) for role in ROLES.values()}
+def role_policies(
+    entry: str, clients: Sequence[str], backends: Mapping[Need, Sequence[Allow]]
+) -> dict[str, NetworkPolicyArgs]:
+    """Allowed flows of every role.
+
+    `clients` are the networks that may reach the role `entry`; `backends` are the peers that meet each need.
+    """
+    return {
+        role.name: _role_policy(role, clients if role.name == entry else (), backends)
+        for role in ROLES.values()
+    }
+
+
+def pod_backends() -> dict[Need, Sequence[Allow]]:
+    """Data services inside the cluster as peers of the roles."""
+    return {need: (Allow(Pods(DATA, backend.name), backend.port),) for need, backend in BACKENDS.items()}
 
 
 def backend_policies() -> dict[str, NetworkPolicyArgs]:
@@ -44,7 +57,9 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
     }
 
 
-def _role_policy(role: Role, clients: Sequence[str]) -> NetworkPolicyArgs:
+def _role_policy(
+    role: Role, clients: Sequence[str], backends: Mapping[Need, Sequence[Allow]]
+) -> NetworkPolicyArgs:
     ingress = [
         Allow(Pods(SYSTEM, other.name), role.port)
         for other in ROLES.values()
@@ -57,5 +72,5 @@ def _role_policy(role: Role, clients: Sequence[str]) -> NetworkPolicyArgs:
         for name in sorted(role.calls)
         if (port := ROLES[name].port) is not None
     ]
-    egress += [Allow(Pods(DATA, BACKENDS[need].name), BACKENDS[need].port) for need in sorted(role.needs)]
+    egress += [peer for need in sorted(role.needs) for peer in backends[need]]
     return NetworkPolicyArgs(namespace=SYSTEM, ingress=ingress, egress=egress)

@@ -14,17 +14,17 @@ from components.kubernetes.secrets import Credentials, CredentialsArgs, SecretKe
 from components.kubernetes.stateful import DataServiceArgs
 from infra import kubeconfig
 from infra.images import catalog
-from infra.settings import StackSettings
+from infra.settings import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.workloads import data_resources
 from stacks.base import APP_SECRET, Platform, make_namespaces, make_workloads
-from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies
+from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
 from stacks.outputs import Outputs
 
 _PASSWORD_KEY = "password"  # noqa: S105 - a key in a Secret
 
 
-def build(settings: StackSettings) -> Outputs:
+def build(settings: LocalSettings) -> Outputs:
     """Register every resource of a local stack and return its outputs."""
     stack = pulumi.get_stack()
     path = kubeconfig.locate(settings.kubeconfig)
@@ -50,11 +50,14 @@ def build(settings: StackSettings) -> Outputs:
         urls={need: backend.url for need, backend in backends.items()},
         addresses={need: f"{backend.host}:{backend.port}" for need, backend in backends.items()},
         ready=[*namespaces, credentials, *backends.values()],
+        clients=settings.allowed_clients,
+        peers=pod_backends(),
+        node_port=settings.node_port,
     )
     make_workloads(settings, platform, opts)
+    address = settings.address or kubeconfig.address(path) or "localhost"
     return Outputs(
-        address=settings.address or kubeconfig.address(path) or "localhost",
-        node_port=settings.node_port,
+        web=f"http://{address}:{settings.node_port}",
         namespaces=tuple(namespace.namespace for namespace in namespaces),
         endpoints={need.value: backend.url for need, backend in backends.items()},
         kubeconfig=str(path),
@@ -75,7 +78,7 @@ def _credentials() -> CredentialsArgs:
     )
 
 
-def _make_backends(settings: StackSettings, opts: ResourceOptions) -> dict[Need, Postgres | Redis | Kafka]:
+def _make_backends(settings: LocalSettings, opts: ResourceOptions) -> dict[Need, Postgres | Redis | Kafka]:
     resources = data_resources(settings)
 
     def service(name: str, storage: Memory) -> DataServiceArgs:

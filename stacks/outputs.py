@@ -1,33 +1,36 @@
 """What a stack tells its users."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pulumi
+from pulumi import Input
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Addresses of a stack; no secrets, which stay in the cluster's Secrets."""
+    """Addresses of a stack; no secrets, which stay where they are kept."""
 
-    address: str
-    """Host name or address on which node ports answer."""
-    node_port: int
-    """Port of the public entry."""
+    web: str
+    """Address to open."""
     namespaces: tuple[str, ...]
     """Kubernetes namespaces of the stack."""
-    endpoints: Mapping[str, str]
+    endpoints: Mapping[str, Input[str]]
     """Data services as the app reaches them, without passwords."""
-    kubeconfig: str
-    """Path of the kubeconfig that leads to the cluster."""
+    kubeconfig: Input[str]
+    """Path of the kubeconfig that leads to the cluster, or its content where it holds no credential."""
     image: str
     """Image of the app."""
+    more: Mapping[str, Input[Any]] = field(default_factory=dict)
+    """What only stacks of this platform have, by name."""
 
     def export(self) -> None:
         """Hand the outputs over to the engine."""
-        web = f"http://{self.address}:{self.node_port}"
-        pulumi.export("urls", {"web": web, "api": f"{web}/api"})
+        pulumi.export("urls", {"web": self.web, "api": f"{self.web}/api"})
         pulumi.export("endpoints", dict(self.endpoints))
         pulumi.export("namespaces", list(self.namespaces))
         pulumi.export("kubeconfig", self.kubeconfig)
         pulumi.export("image", self.image)
+        for name, value in self.more.items():
+            pulumi.export(name, value)

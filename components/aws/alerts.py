@@ -9,7 +9,16 @@ from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from components.aws.identity import Statement, policy
 from components.aws.scope import Scope
 
-_PUBLISHERS = ("cloudwatch", "budgets", "events", "backup", "rds")
+_PUBLISHERS = (
+    "backup.amazonaws.com",
+    "budgets.amazonaws.com",
+    "cloudwatch.amazonaws.com",
+    "codestar-notifications.amazonaws.com",
+    "costalerts.amazonaws.com",
+    "events.amazonaws.com",
+    "events.rds.amazonaws.com",
+)
+"""Services that tell operators something."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,11 @@ class Alerts(ComponentResource):
             tags=args.scope.tags(topic_name),
             opts=child,
         )
-        services = [f"{service}.amazonaws.com" for service in _PUBLISHERS]
         arn = args.scope.arn("sns", topic_name)
         own = {"StringEquals": {"aws:SourceAccount": args.scope.account}}
-        allowed = Statement(("sns:Publish",), (arn,), own, principals={"Service": services}, sid="Services")
+        allowed = Statement(
+            ("sns:Publish",), (arn,), own, principals={"Service": list(_PUBLISHERS)}, sid="Services"
+        )
         aws.sns.TopicPolicy(name, arn=topic.arn, policy=policy([allowed]), opts=child)
         for number, email in enumerate(args.emails):
             aws.sns.TopicSubscription(

@@ -24,6 +24,8 @@ class KeyArgs:
     """What it encrypts, in words."""
     services: Sequence[str] = ()
     """AWS services that use it on the account's behalf, such as `logs.us-east-1.amazonaws.com`."""
+    principals: Sequence[str] = ()
+    """ARNs of the account's own roles that use it directly, such as service-linked ones."""
     protect: bool = False
     """Refuses its deletion by Pulumi; what it encrypts would be lost."""
 
@@ -64,8 +66,11 @@ def _statements(args: KeyArgs) -> list[Statement]:
             ("*",),
             {"StringEquals": {"aws:SourceAccount": args.scope.account}},
             principals={"Service": service},
-            sid="Use" + "".join(part.capitalize() for part in service.split(".")[0].split("-")),
+            sid="Use" + "".join(part.capitalize() for part in service.replace(".", "-").split("-")[:-2]),
         )
         for service in args.services
     ]
-    return [owner, *services]
+    roles = [
+        Statement((*_USE, "kms:CreateGrant"), ("*",), principals={"AWS": list(args.principals)}, sid="Roles")
+    ]
+    return [owner, *services, *(roles if args.principals else [])]

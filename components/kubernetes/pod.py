@@ -58,7 +58,7 @@ class PodArgs:
     """Named TCP ports that the container listens on."""
     probes: Probes | None = None
     """None for tasks, whose end is their result."""
-    waits: Sequence[str] = ()
+    waits: Sequence[Input[str]] = ()
     """`host:port` of services that must answer before the container starts."""
     secret: str | None = None
     """Secret whose keys are mounted as files below SECRETS_PATH."""

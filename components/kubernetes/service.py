@@ -42,7 +42,7 @@ class ServiceArgs:
     """Secret that holds the role's keys."""
     environment: Environment = field(default_factory=dict)
     """Variables of the app."""
-    waits: Sequence[str] = ()
+    waits: Sequence[Input[str]] = ()
     """`host:port` of services that must answer before the role starts."""
     node_port: int | None = None
     """Opens this port on every node, for the public entry."""

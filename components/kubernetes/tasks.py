@@ -33,7 +33,7 @@ class TaskArgs:
     """Secret that holds the role's keys."""
     environment: Environment = field(default_factory=dict)
     """Variables of the app."""
-    waits: Sequence[str] = ()
+    waits: Sequence[Input[str]] = ()
     """`host:port` of services that must answer before the task starts."""
 
 

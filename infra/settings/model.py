@@ -1,4 +1,4 @@
-"""What a stack file may say: one frozen model, every key typed, nothing else accepted."""
+"""What every stack file may say: frozen models, every key typed, nothing else accepted."""
 
 import re
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from app.roles import ROLES
-from infra.settings.quantities import Cidr, Cpu, Duration, Memory, NodePort, refuse, whole
+from infra.settings.quantities import Cidr, Cpu, Duration, Memory, refuse, whole
 
 NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
 """Namespaces of a stack: the app, its data services, what watches them."""
@@ -109,31 +109,6 @@ class ServiceSettings(Section):
     )
 
 
-class PostgresSettings(Section):
-    """The PostgreSQL server inside the cluster."""
-
-    storage: Memory = Memory.parse("50Gi")
-    resources: ResourceSettings = ResourceSettings()
-
-
-class RedisSettings(Section):
-    """The Redis server inside the cluster."""
-
-    storage: Memory = Memory.parse("10Gi")
-    max_memory: Memory = Memory.parse("128Mi")
-    """Data that Redis holds before it refuses writes."""
-    resources: ResourceSettings = ResourceSettings()
-
-
-class KafkaSettings(Section):
-    """The Kafka node inside the cluster."""
-
-    storage: Memory = Memory.parse("10Gi")
-    heap: Memory = Memory.parse("384Mi")
-    """Java heap, both initial and maximal."""
-    resources: ResourceSettings = ResourceSettings()
-
-
 class FeedSettings(Section):
     """The simulated market of the price collector."""
 
@@ -177,26 +152,15 @@ def _default_quotas() -> dict[str, QuotaSettings]:
 
 
 class StackSettings(Section):
-    """Everything that `Pulumi.<stack>.yaml` can say under `tradestack:`."""
+    """What every `Pulumi.<stack>.yaml` can say under `tradestack:`; each platform adds keys of its own."""
 
-    platform: Literal["local"]
+    platform: str
     """Which program the stack gets."""
-    kubeconfig: Text | None = None
-    """Path of the cluster's kubeconfig; without it the variable KUBECONFIG, then the embedded cluster's."""
-    address: KubernetesName | None = None
-    """Host name or address on which node ports answer; without it, the API server's."""
-    node_port: NodePort = 30080
-    """Port of the public entry on every node."""
     allowed_clients: tuple[Cidr, ...] = ("0.0.0.0/0",)
     """Networks that may reach the public entry."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    storage_class: KubernetesName = "local-path"
-    """StorageClass of the data services' volumes."""
     feed: FeedSettings = FeedSettings()
     services: dict[RoleName, ServiceSettings] = Field(default_factory=dict)
-    postgres: PostgresSettings = PostgresSettings()
-    redis: RedisSettings = RedisSettings()
-    kafka: KafkaSettings = KafkaSettings()
     quotas: Annotated[
         dict[NamespaceName, QuotaSettings], AfterValidator(lambda given: _default_quotas() | given)
     ] = Field(default_factory=_default_quotas)

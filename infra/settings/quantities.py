@@ -118,6 +118,28 @@ def whole(low: int, high: int, what: str = "a whole number") -> BeforeValidator:
     return BeforeValidator(check)
 
 
+def one_number_of(numbers: tuple[int, ...]) -> BeforeValidator:
+    """Validator of a whole number that is one of `numbers`."""
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or str(value) not in map(str, numbers):
+            raise refuse("one of " + ", ".join(map(str, numbers)))
+        return int(str(value))
+
+    return BeforeValidator(check)
+
+
+def matching(pattern: str, allowed: str) -> BeforeValidator:
+    """Validator of a text that matches `pattern` as a whole; `allowed` says in words what does."""
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise refuse(allowed)
+        return value
+
+    return BeforeValidator(check)
+
+
 def _cidr(value: object) -> str:
     try:
         return str(ipaddress.ip_network(str(value)))

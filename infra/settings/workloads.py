@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.roles import ROLES, Kind, Resources, Role
+from infra.settings.local import LocalSettings
 from infra.settings.model import ResourceSettings, ScalingSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
 
@@ -63,7 +64,7 @@ def workloads(settings: StackSettings) -> dict[str, Workload]:
     return {name: workload(settings, name) for name in ROLES}
 
 
-def data_resources(settings: StackSettings) -> dict[str, Resources]:
+def data_resources(settings: LocalSettings) -> dict[str, Resources]:
     """Resources of the data services by key of the stack file."""
     given = {
         "postgres": settings.postgres.resources,

@@ -52,7 +52,7 @@ def test_every_stack_file_of_the_repository_is_valid() -> None:
             for key, value in configuration.items()
             if key.startswith("tradestack:")
         }
-        assert parse(mine, file=stack).platform == "local"
+        assert parse(mine, file=stack).platform == ("local" if stack == "local" else "aws")
 
 
 def test_a_role_without_settings_is_as_the_role_table_says() -> None:

@@ -9,9 +9,8 @@ from infra.plan import run, stackfile
 from infra.settings import SettingsError, parse
 
 SECTIONS = (
-    "platform, kubeconfig, address, nodePort, allowedClients, logLevel, storageClass, feed, "
-    "services, postgres, "
-    "redis, kafka, quotas, limitRange"
+    "platform, allowedClients, logLevel, feed, services, quotas, limitRange, kubeconfig, address, "
+    "nodePort, storageClass, postgres, redis, kafka"
 )
 ROLES = "gateway, market-data, price-collector, price-service, frontend, migrate, topics"
 CPU = "a CPU amount such as 250m, 0.5 or 2"
@@ -21,8 +20,8 @@ FULL_SCALE = "at least what all replicas need at full scale during an update, wh
 QUOTA = "{cpuRequest: 4, cpuLimit: 20, memoryRequest: 6Gi, memoryLimit: 12Gi, storage: 100Gi, pods: 60}"
 
 BAD: list[tuple[str, str, str]] = [
-    ("platform missing", "nodePort: 30080", "platform: missing (allowed: local)"),
-    ("platform unknown", "platform: azure", "platform: azure (allowed: local)"),
+    ("platform missing", "nodePort: 30080", "platform: missing (allowed: local, aws)"),
+    ("platform unknown", "platform: azure", "platform: azure (allowed: local, aws)"),
     ("unknown key", "colour: red", f"colour: unknown key (allowed: {SECTIONS})"),
     (
         "misspelt key",
@@ -98,7 +97,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "scaling without maximum",
         "services: {gateway: {scaling: {minimum: 1}}}",
-        "services.gateway.scaling.maximum: missing (allowed: a whole number)",
+        "services.gateway.scaling.maximum: missing (allowed: a whole number from 1 to 100)",
     ),
     (
         "scaling to zero",
@@ -316,7 +315,7 @@ def test_an_empty_file_lacks_the_platform(tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.bad.yaml"
     path.write_text("")
     assert [str(problem) for problem in _refusal(path).problems] == [
-        "tradestack:platform: missing (allowed: local)"
+        "tradestack:platform: missing (allowed: local, aws)"
     ]
 
 
