@@ -6,7 +6,6 @@ from decimal import Decimal
 from infra.cost.context import Charge, Context, count, use
 from infra.cost.inputs import Inputs
 from infra.cost.model import HOURS
-from infra.plan.model import PlannedResource
 
 NAT = "aws:ec2/natGateway:NatGateway"
 VPC = "aws:ec2/vpc:Vpc"
@@ -77,9 +76,3 @@ def health_check(inputs: Inputs, context: Context) -> Iterator[Charge]:
     yield Charge("health check", Decimal(1), context.price("route53", "health-check"))
     if inputs.text("type", "HTTP").startswith("HTTPS"):
         yield Charge("HTTPS option", Decimal(1), context.price("route53", "health-check-option"))
-
-
-def region_of(resource: PlannedResource, context: Context) -> str:
-    """Region of the provider that manages a resource; empty when the plan does not say."""
-    provider = context.plan.by_urn.get(resource.provider)
-    return str(provider.inputs.get("region", "")) if provider else ""
