@@ -8,7 +8,7 @@ def build(settings: StackSettings) -> Outputs:
     """Register the resources of the stack that `settings` describe."""
     # Imported here: the AWS provider's package takes seconds, and a local stack has no use for it.
     if isinstance(settings, CloudSettings):
-        from stacks import cloud
+        from stacks.cloud import build as cloud
 
         return cloud.build(settings)
     from stacks import local

@@ -203,8 +203,8 @@ for _demand in _DEMANDS:
 
 
 def _overlap(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]
+    return one.version == other.version and one.overlaps(other)
 
 
 def _inside(one: IPv4Network | IPv6Network, other: IPv4Network | IPv6Network) -> bool:
-    return one.version == other.version and one.subnet_of(other)
+    return one.version == other.version and one.subnet_of(other)  # type: ignore[arg-type]

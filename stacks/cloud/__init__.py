@@ -1,5 +1,1 @@
-"""A stack on AWS."""
-
-from stacks.cloud.build import build
-
-__all__ = ["build"]
+"""A stack on AWS, from its keys to its workloads."""

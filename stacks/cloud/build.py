@@ -27,7 +27,7 @@ def build(settings: CloudSettings) -> Outputs:
     opts = ResourceOptions(providers=[provider, pulumi_random.Provider("random")])
     base = make_foundation(settings, scope, opts)
     cluster = make_cluster(settings, base, tags, opts)
-    kubernetes = kubernetes_provider(cluster, ResourceOptions())
+    kubernetes_provider(cluster, ResourceOptions())
     image = f"{base.registry.repository_urls[APP_REPOSITORY]}@{settings.image.digest}"
     return Outputs(
         web=f"https://{settings.domain}",
