@@ -8,6 +8,7 @@ from infra.cost.inputs import Inputs
 from infra.cost.model import HOURS
 from infra.cost.prices import Price
 from infra.cost.schedules import times, weekly_average
+from infra.errors import TradestackError
 from infra.plan.model import PlannedResource, Unknown
 
 LAUNCH_TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
@@ -186,14 +187,14 @@ def gibibytes(quantity: str) -> Decimal:
     """GiB of a Kubernetes quantity such as `10Gi`.
 
     Raises:
-        ValueError: it has a unit that is none of Mi, Gi, Ti.
+        TradestackError: it has a unit that is none of Mi, Gi, Ti.
     """
     units = {"Mi": Decimal(1) / 1024, "Gi": Decimal(1), "Ti": Decimal(1024)}
     number, unit = quantity[:-2], quantity[-2:]
     if quantity.isdigit():
         return Decimal(quantity) / 1024**3
     if unit not in units:
-        raise ValueError(f"'{quantity}': give storage in Mi, Gi or Ti")
+        raise TradestackError(f"'{quantity}': give storage in Mi, Gi or Ti")
     return Decimal(number) * units[unit]
 
 

@@ -54,7 +54,8 @@ def alarm(inputs: Inputs, context: Context) -> Iterator[Charge]:
     metrics = Decimal(sum(1 for query in queries if query.get("metric")) or 1)
     is_fast = inputs.number("period", 60) < 60
     item = "alarm-high-resolution" if is_fast else "alarm"
-    yield Charge(f"alarm on {metrics} metrics", metrics, context.price("cloudwatch", item))
+    what = "alarm" if metrics == 1 else f"alarm on {metrics} metrics"
+    yield Charge(what, metrics, context.price("cloudwatch", item))
 
 
 def composite_alarm(inputs: Inputs, context: Context) -> Iterator[Charge]:
