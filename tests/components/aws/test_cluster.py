@@ -225,16 +225,41 @@ def test_a_schedule_empties_the_group_at_its_end_and_fills_it_at_its_start(recor
     assert {item["maxSize"] for item in actions.values()} == {-1}
 
 
+def _options(record: Record, **change: Any) -> dict[str, pulumi.ResourceOptions]:
+    """Options of every resource, by the last part of its type and its name."""
+    found: dict[str, pulumi.ResourceOptions] = {}
+
+    def keep(args: pulumi.ResourceTransformationArgs) -> None:
+        found[f"{args.type_.rsplit(':', 1)[-1]}/{args.name}"] = args.opts
+
+    opts = pulumi.ResourceOptions(transformations=[keep])
+    record(lambda: Cluster("cluster", replace(ARGS, **change), opts))
+    return found
+
+
+def _waits_for(options: pulumi.ResourceOptions) -> set[str]:
+    return {item._name for item in options.depends_on or []}  # type: ignore[union-attr]
+
+
 def test_nodes_wait_for_network_and_identity_and_the_rest_waits_for_nodes(record: Record) -> None:
-    order = [item.name for item in _registered(record).custom() if item.typ.split(":")[-1] in _KINDS]
-    nodes = [order.index(item) for item in ("cluster-general", "cluster-performance")]
-    first = [order.index(f"cluster-{item}") for item in ("vpc-cni", "kube-proxy", "eks-pod-identity-agent")]
-    later = [order.index(f"cluster-{item}") for item in ("coredns", "aws-ebs-csi-driver", "metrics-server")]
-    assert max(first) < min(nodes)
-    assert max(nodes) < min(later)
+    options = _options(record)
+    first = {"cluster-vpc-cni", "cluster-kube-proxy", "cluster-eks-pod-identity-agent"}
+    for group in ("cluster-general", "cluster-performance"):
+        assert _waits_for(options[f"NodeGroup/{group}"]) == {*first, "cluster-volumes"}
+    for addon in first:
+        assert _waits_for(options[f"Addon/{addon}"]) == set()
+    for addon in ("coredns", "aws-ebs-csi-driver", "metrics-server"):
+        waits = _waits_for(options[f"Addon/cluster-{addon}"])
+        assert waits == {"cluster-general", "cluster-performance"}
+    assert _waits_for(options["Cluster/cluster"]) >= {"cluster-control-plane"}
 
 
-_KINDS = ("Addon", "NodeGroup")
+def test_what_others_own_is_left_to_them(record: Record) -> None:
+    hours = Schedule(start="0 7 * * 1-5", stop="0 20 * * 1-5", zone="America/New_York")
+    options = _options(record, node_groups=(GENERAL, replace(GENERAL, name="spot", schedule=hours)))
+    always = ["scalingConfig.desiredSize"]
+    assert options["NodeGroup/cluster-general"].ignore_changes == always
+    assert options["NodeGroup/cluster-spot"].ignore_changes == [*always, "scalingConfig.minSize"]
 
 
 def test_the_kubeconfig_asks_for_a_token_and_names_no_profile(record: Record) -> None:
