@@ -72,7 +72,11 @@ def it(cloud: None) -> Iterator[Cloud]:
 
 def make_cache(it: Cloud) -> str:
     it.clients.cache.create_replication_group(
-        ReplicationGroupId="cache", ReplicationGroupDescription="tests", Engine="valkey"
+        ReplicationGroupId="cache",
+        ReplicationGroupDescription="tests",
+        Engine="valkey",
+        AuthToken="Old0" * 12,
+        TransitEncryptionEnabled=True,
     )
     return it.make("Old0" * 12, rotates="cache", target="cache")
 
@@ -120,6 +124,7 @@ def test_the_old_token_is_retired_when_readers_have_had_time_and_only_once(it: C
     assert it.asked == []  # never rotated: there is no old one
     it.replace(arn)
     finished = datetime.now(UTC).replace(microsecond=0)
+    backend(arn).rotation_requested = True
     backend(arn).last_rotation_date = int(finished.timestamp())
     group = elasticache_backends["123456789012"]["us-east-1"].replication_groups["cache"]
     group.auth_token_last_modified_date = finished - timedelta(seconds=30)
