@@ -27,10 +27,10 @@ class Charge:
     """Usage assumption that the quantity rests on."""
     usd: Decimal | None = None
     """Price of a unit where it is not the list price, such as a Spot node's."""
-    spot_usd: Decimal | None = None
-    """Price of a unit as Spot, where it could be moved there."""
-    committed_usd: Decimal | None = None
-    """Price of a unit under a one-year commitment."""
+    can_be_spot: bool = False
+    """Whether it tolerates interruption and is not Spot yet."""
+    commitment: str = ""
+    """Discount of a one-year commitment, where there is one."""
     is_stoppable: bool = False
     """Whether it runs all month and could be stopped out of hours."""
     is_uncited: bool = False

@@ -55,7 +55,7 @@ def estimate(
     return Estimate(
         stack=plan.stack,
         view=view,
-        lines=tuple(views.apply(line, view) for line in lines),
+        lines=tuple(views.apply(line, view, table) for line in lines),
         baseline_usd=baseline,
         assumptions=context.usage.taken(),
         notes=tuple(dict.fromkeys(context.notes)),
@@ -91,8 +91,8 @@ def _line(component: str, resource: PlannedResource, charge: Charge) -> LineItem
         price=f"{price.service}/{price.item}",
         is_estimate=price.is_estimate or charge.is_uncited,
         assumption=charge.assumption,
-        spot_usd=charge.spot_usd,
-        committed_usd=charge.committed_usd,
+        can_be_spot=charge.can_be_spot,
+        commitment=charge.commitment,
         is_stoppable=charge.is_stoppable,
     )
 

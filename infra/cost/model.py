@@ -54,10 +54,10 @@ class LineItem:
     """Whether the price has no source that can be cited."""
     assumption: str = ""
     """Name of the usage assumption that the quantity rests on; empty when the plan says it."""
-    spot_usd: Decimal | None = None
-    """Price of one unit as Spot; None where Spot is no choice."""
-    committed_usd: Decimal | None = None
-    """Price of one unit under a one-year commitment; None where there is none."""
+    can_be_spot: bool = False
+    """Whether it tolerates interruption and is not Spot yet."""
+    commitment: str = ""
+    """Discount of the price table that a one-year commitment gives; empty where there is none."""
     is_stoppable: bool = False
     """Whether it runs all month and could be stopped out of hours."""
 

@@ -71,7 +71,7 @@ class PriceTable:
         return items[item]
 
     def less(self, price: Price, discount: str) -> Decimal:
-        """Unit price after a discount."""
+        """Unit price of a list price after a discount."""
         return price.usd * (1 - self.discounts[discount].share)
 
 

@@ -53,19 +53,23 @@ def _instances(
     inputs: Inputs, context: Context, price: Price, average: Decimal, label: str, *, is_scheduled: bool
 ) -> Charge:
     hours = average * HOURS
-    spot = context.table.less(price, "spot")
     if inputs.text("capacityType", "ON_DEMAND") == "SPOT":
-        uncited = context.table.discounts["spot"].is_estimate
-        stoppable = not is_scheduled
-        return Charge(f"{label}, Spot", hours, price, usd=spot, is_stoppable=stoppable, is_uncited=uncited)
+        return Charge(
+            f"{label}, Spot",
+            hours,
+            price,
+            usd=context.table.less(price, "spot"),
+            is_stoppable=not is_scheduled,
+            is_uncited=context.table.discounts["spot"].is_estimate,
+        )
     # A taint says that the group is there for one workload, which is then no candidate for interruption.
     tolerant = not inputs.items("taints")
     return Charge(
         label,
         hours,
         price,
-        spot_usd=spot if tolerant else None,
-        committed_usd=None if is_scheduled else context.table.less(price, "compute-savings-plan"),
+        can_be_spot=tolerant,
+        commitment="" if is_scheduled else "compute-savings-plan",
         is_stoppable=not is_scheduled,
     )
 
@@ -88,7 +92,10 @@ def _scheduled_average(inputs: Inputs, context: Context, nodes: Decimal) -> Deci
     events = []
     for resource in context.referring(inputs.resource, "autoscalingGroupName", ASG_SCHEDULE):
         schedule = context.inputs(resource)
-        size = schedule.number("desiredCapacity", schedule.number("minSize", nodes))
+        # -1 leaves a size as it is; a higher minimum raises the number of machines too.
+        size = max(schedule.number("desiredCapacity", -1), schedule.number("minSize", -1))
+        if size < 0:
+            continue
         try:
             moments = times(schedule.text("recurrence", ""))
         except ValueError as error:
@@ -101,8 +108,7 @@ def _scheduled_average(inputs: Inputs, context: Context, nodes: Decimal) -> Deci
 def instance(inputs: Inputs, context: Context) -> Iterator[Charge]:
     """One EC2 instance with its root volume."""
     price = context.price("ec2", inputs.text("instanceType"))
-    committed = context.table.less(price, "compute-savings-plan")
-    yield Charge(price.item, HOURS, price, committed_usd=committed, is_stoppable=True)
+    yield Charge(price.item, HOURS, price, commitment="compute-savings-plan", is_stoppable=True)
     disk = inputs.number("rootBlockDevice.volumeSize", 8)
     yield Charge("root volume", disk, context.price("ebs", "gp3"))
 
@@ -145,7 +151,7 @@ def _fargate(
             hours * size,
             price,
             assumption=assumption,
-            committed_usd=None if assumption else context.table.less(price, "fargate-savings-plan"),
+            commitment="" if assumption else "fargate-savings-plan",
             is_stoppable=not assumption,
         )
 
@@ -163,7 +169,7 @@ def function(inputs: Inputs, context: Context) -> Iterator[Charge]:
         millions * 1_000_000 * seconds * memory / 1024,
         price,
         assumption="lambda_seconds",
-        committed_usd=context.table.less(price, "lambda-savings-plan"),
+        commitment="lambda-savings-plan",
     )
 
 

@@ -30,7 +30,7 @@ def database(inputs: Inputs, context: Context) -> Iterator[Charge]:
         label,
         HOURS * share * copies,
         price,
-        committed_usd=context.table.less(price, "rds-reserved") if share == 1 else None,
+        commitment="rds-reserved" if share == 1 else "",
         # RDS refuses to stop an instance that has or is a read replica.
         is_stoppable=share == 1 and not _replicates(inputs, context),
     )
@@ -111,7 +111,7 @@ def cache(inputs: Inputs, context: Context) -> Iterator[Charge]:
         f"{nodes.normalize():f} x {price.item} ({engine})",
         nodes * HOURS,
         price,
-        committed_usd=context.table.less(price, "elasticache-reserved"),
+        commitment="elasticache-reserved",
     )
     kept = inputs.number("snapshotRetentionLimit", 0) - 1
     if kept > 0:
