@@ -6,7 +6,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from app.kit.errors import ConfigurationError
-from app.roles import ROLES, Kind
+from app.roles import ROLES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", help="run roles or tasks; `all` is the whole platform in this process")
+    run = commands.add_parser("run", help="run roles; `all` is the whole platform in this process")
     run.add_argument(
         "roles", nargs="+", metavar="ROLE", choices=[*ROLES, "all"], help=", ".join([*ROLES, "all"])
     )
@@ -75,8 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _list_roles() -> int:
     for role in ROLES.values():
-        where = "task" if role.kind is Kind.TASK else f"{role.kind}, port {role.port}"
-        print(f"{role.name:<16} {where:<22} {role.summary}")
+        where = f"{role.kind}, {role.schedule} UTC" if role.schedule else str(role.kind)
+        where = where if role.ends else f"{role.kind}, port {role.port}"
+        print(f"{role.name:<16} {where:<23} {role.summary}")
     return 0
 
 

@@ -12,13 +12,14 @@ from app.events.registry import FAMILIES
 from app.kit import logs, schema
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
-from app.roles import ROLES, Kind
+from app.roles import ROLES
 
 
 async def run_all(port: int, data: str | None) -> None:
     """Run every role until SIGTERM or SIGINT; prints the address when it is up.
 
-    `data` is the directory that keeps the database; without it a temporary one is used.
+    Roles that take their work from a queue in the cloud are left out, and so are jobs. `data` is the
+    directory that keeps the database; without it a temporary one is used.
     """
     stopping = process.stop_on_signal()
     with ExitStack() as cleanup:
@@ -39,7 +40,7 @@ async def run_all(port: int, data: str | None) -> None:
         runtimes = [
             Runtime(role, settings, backends, addresses, stopping)
             for role in ROLES.values()
-            if role.kind is not Kind.TASK
+            if not role.ends and role.queue is None
         ]
         public = next(runtime for runtime in runtimes if runtime.role.name == "gateway")
         public.settings = Settings.load(host=os.environ.get("APP_HOST", "127.0.0.1"), port=port)

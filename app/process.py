@@ -9,11 +9,11 @@ from importlib import import_module
 from app.kit import logs
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
-from app.roles import ROLES, Kind
+from app.roles import ROLES
 
 
 async def run_roles(names: Sequence[str]) -> None:
-    """Run roles until SIGTERM or SIGINT; tasks run to their end.
+    """Run roles until SIGTERM or SIGINT; tasks and jobs run to their end.
 
     Raises:
         ConfigurationError: the environment lacks something; nothing was started.
@@ -44,7 +44,7 @@ async def run(runtimes: Iterable[Runtime], backends: Backends) -> None:
 async def _entry(runtime: Runtime) -> None:
     module, _, function = runtime.role.entry.partition(":")
     work = asyncio.ensure_future(getattr(import_module(module), function)(runtime))
-    if runtime.role.kind is Kind.TASK:
+    if runtime.role.ends:
         stop = asyncio.create_task(runtime.stopping.wait())
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()

@@ -16,7 +16,18 @@ class Kind(StrEnum):
     SINGLETON = "singleton"
     """At most one replica at a time; the old one ends before the new one starts."""
     TASK = "task"
-    """Runs to completion: migrations, topic creation."""
+    """Runs to completion once for each revision of the app: migrations, topic creation."""
+    JOB = "job"
+    """Runs to completion on a schedule."""
+
+
+class Host(StrEnum):
+    """Where a stack in the cloud runs a role; a local stack has only its cluster."""
+
+    CLUSTER = "cluster"
+    """Kubernetes."""
+    CONTAINERS = "containers"
+    """ECS on Fargate."""
 
 
 class Need(StrEnum):
@@ -61,7 +72,7 @@ class Role:
     """`module:function` that the process runs."""
     resources: Resources
     port: int | None = None
-    """HTTP port of the role's endpoints, probes and metrics; None for tasks."""
+    """HTTP port of the role's endpoints, probes and metrics; None for tasks and jobs."""
     metrics_port: int | None = None
     """Port of /metrics where `port` is open to the public; None where `port` answers it."""
     needs: frozenset[Need] = frozenset()
@@ -74,6 +85,16 @@ class Role:
     """Time after SIGTERM in which open requests and connections are finished."""
     secrets: frozenset[str] = field(default_factory=frozenset)
     """Keys of the app's secret that are mounted as files."""
+    host: Host = Host.CLUSTER
+    schedule: str | None = None
+    """When a job runs: five fields of cron, in UTC."""
+    queue: str | None = None
+    """Queue in the cloud that the role takes its work from; where there is none, the role does not run."""
+
+    @property
+    def ends(self) -> bool:
+        """Whether the role runs to completion."""
+        return self.kind in (Kind.TASK, Kind.JOB)
 
 
 _SMALL = Resources(cpu_request="50m", cpu_limit="500m", memory_request="128Mi", memory_limit="256Mi")
@@ -152,6 +173,40 @@ ROLES: dict[str, Role] = {
             resources=_SMALL,
             needs=frozenset({Need.BUS}),
         ),
+        Role(
+            name="notification",
+            summary="Messages to users by mail",
+            kind=Kind.SERVICE,
+            entry="app.notification.endpoints:serve",
+            port=8092,
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE}),
+            scaling=Scaling(minimum=2, maximum=6),
+            drain_seconds=20,
+            secrets=frozenset({"app_database_password"}),
+            host=Host.CONTAINERS,
+            queue="notification",
+        ),
+        Role(
+            name="housekeeping",
+            summary="Deletes records that no one needs any longer",
+            kind=Kind.JOB,
+            entry="app.housekeeping.service:run",
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE}),
+            secrets=frozenset({"app_database_password"}),
+            host=Host.CONTAINERS,
+            schedule="17 3 * * *",
+        ),
     )
 }
 """Every role by name."""
+
+
+def cluster_roles(*, cloud: bool) -> dict[str, Role]:
+    """Roles that a stack runs in Kubernetes: in the cloud those hosted there, else all that need no queue."""
+    return {
+        name: role
+        for name, role in ROLES.items()
+        if (role.host is Host.CLUSTER if cloud else role.queue is None)
+    }

@@ -11,7 +11,7 @@ from components.kubernetes.meta import Environment
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
 from components.kubernetes.network_policy import Allow, NetworkPolicy
 from components.kubernetes.service import Service, ServiceArgs
-from components.kubernetes.tasks import Task, TaskArgs
+from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, TaskArgs
 from infra.settings import NAMESPACES, StackSettings
 from infra.settings.model import ScalingSettings
 from infra.settings.workloads import Workload, workloads
@@ -77,11 +77,12 @@ def make_namespaces(settings: StackSettings, opts: ResourceOptions) -> list[Name
 
 
 def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOptions) -> dict[str, Service]:
-    """Tasks first, then every service and singleton with its autoscaler and network policy."""
+    """Tasks first, then every other role with its network policy, services with their autoscaler."""
     sized = workloads(settings)
     policies = {
         name: NetworkPolicy(name, args, _after(opts, platform.ready))
         for name, args in role_policies(ENTRY, platform.clients, platform.peers).items()
+        if name in sized
     }
     tasks = [
         Task(name, _task(settings, platform, item), _after(opts, [*platform.ready, policies[name]]))
@@ -93,6 +94,9 @@ def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOp
         if item.role.kind is Kind.TASK:
             continue
         after = _after(opts, [*platform.ready, policies[name], *tasks])
+        if item.role.schedule is not None:
+            ScheduledTask(name, ScheduledTaskArgs(_task(settings, platform, item), item.role.schedule), after)
+            continue
         services[name] = Service(name, _service(settings, platform, item), after)
         if item.scaling is not None:
             args = _autoscaler(item.role, item.scaling)

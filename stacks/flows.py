@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.roles import ROLES, Need, Role
+from app.roles import ROLES, Need, Role, cluster_roles
 from components.kubernetes.network_policy import Allow, Network, NetworkPolicyArgs, Pods
 
 SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring"
@@ -50,7 +50,9 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
         backend.name: NetworkPolicyArgs(
             namespace=DATA,
             ingress=[
-                Allow(Pods(SYSTEM, role.name), backend.port) for role in ROLES.values() if need in role.needs
+                Allow(Pods(SYSTEM, role.name), backend.port)
+                for role in cluster_roles(cloud=False).values()
+                if need in role.needs
             ],
         )
         for need, backend in BACKENDS.items()

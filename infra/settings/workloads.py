@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.roles import ROLES, Kind, Resources, Role
+from app.roles import ROLES, Kind, Resources, Role, cluster_roles
 from infra.settings.local import LocalSettings
 from infra.settings.model import ResourceSettings, ScalingSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
@@ -60,8 +60,8 @@ def workload(settings: StackSettings, name: str) -> Workload:
 
 
 def workloads(settings: StackSettings) -> dict[str, Workload]:
-    """Every role by name."""
-    return {name: workload(settings, name) for name in ROLES}
+    """Every role that the stack runs in Kubernetes, by name."""
+    return {name: workload(settings, name) for name in cluster_roles(cloud=settings.platform == "aws")}
 
 
 def data_resources(settings: LocalSettings) -> dict[str, Resources]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.roles import ROLES, Kind
+from app.roles import ROLES
 from tests.servers.backing import Kafka, Postgresql, Redis
 from tests.servers.process import ServerProcess, free_port, wait_until
 from tests.stream import StreamClient, following, prices_resume, until
 
-SERVICES = [role.name for role in ROLES.values() if role.kind is not Kind.TASK]
+SERVICES = [role.name for role in ROLES.values() if not role.ends and role.queue is None]
 
 
 def answer(url: str) -> httpx.Response | None:

@@ -20,6 +20,7 @@ ALLOWED = {
     ("price-service", "redis", 6379),
     ("price-service", "kafka", 9092),
     ("migrate", "postgresql", 5432),
+    ("housekeeping", "postgresql", 5432),
     ("topics", "kafka", 9092),
 }
 GENERAL = {"default-deny", "allow-dns"}
@@ -60,7 +61,7 @@ def test_each_pod_is_covered_by_a_policy_of_its_own(local_plan: Plan) -> None:
     workloads = {
         item.name
         for item in local_plan.resources
-        if item.type.endswith((":Deployment", ":StatefulSet", ":Job"))
+        if item.type.endswith((":Deployment", ":StatefulSet", ":Job", ":CronJob"))
     }
     assert {policy.inputs["metadata"]["name"] for policy in _policies(local_plan)} == workloads
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.roles import ROLES, Kind
+from app.roles import ROLES, Kind, cluster_roles
 from infra.plan import Plan
 from infra.settings.quantities import Cpu, Memory
 
@@ -14,12 +14,15 @@ LONG_RUNNING = ("Deployment", "StatefulSet")
 def _workloads(plan: Plan) -> list[Any]:
     kinds = (*LONG_RUNNING, "Job", "CronJob")
     found = [item for item in plan.resources if item.custom and item.type.rsplit(":", 1)[-1] in kinds]
-    assert len(found) == len(ROLES) + 3
+    assert {item.name for item in found} == {*cluster_roles(cloud=False), "postgresql", "redis", "kafka"}
     return found
 
 
 def _pod(resource: Any) -> dict[str, Any]:
-    template: dict[str, Any] = resource.inputs["spec"]["template"]
+    spec = resource.inputs["spec"]
+    template: dict[str, Any] = (spec["jobTemplate"]["spec"] if _kind(resource) == "CronJob" else spec)[
+        "template"
+    ]
     return template
 
 
@@ -214,3 +217,17 @@ def test_tasks_run_again_with_every_image(local_plan: Plan, name: str) -> None:
     image = _pod(job)["spec"]["containers"][0]["image"]
     assert job.inputs["metadata"]["name"] == f"{name}-{image.rsplit(':', 1)[1]}"
     assert job.options.delete_before_replace
+
+
+def test_jobs_run_when_the_role_table_says(local_plan: Plan) -> None:
+    schedules = {
+        item.name: item.inputs["spec"]["schedule"]
+        for item in _workloads(local_plan)
+        if _kind(item) == "CronJob"
+    }
+    assert schedules == {"housekeeping": "17 3 * * *"}
+
+
+def test_what_needs_a_queue_of_the_cloud_is_not_on_one_machine(local_plan: Plan) -> None:
+    assert ROLES["notification"].queue
+    assert not [item.urn for item in local_plan.resources if item.urn.endswith("::notification")]

@@ -17,7 +17,7 @@ from infra.render.objects import KubernetesObject
 def test_one_file_for_each_object_with_its_exact_content(local_plan: Plan, tmp_path: Path) -> None:
     files = write(local_plan, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert len(files) == len(objects(local_plan)) == 69
+    assert len(files) == len(objects(local_plan)) == 72
     for path, item in zip(files, objects(local_plan), strict=True):
         content = yaml.safe_load(path.read_text())
         if item.kind != "Secret":
@@ -46,6 +46,7 @@ def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
         "StatefulSet",
         "Job",
         "Deployment",
+        "CronJob",
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
     ]

@@ -12,7 +12,10 @@ SECTIONS = (
     "platform, allowedClients, logLevel, feed, services, quotas, limitRange, kubeconfig, address, "
     "nodePort, storageClass, postgres, redis, kafka"
 )
-ROLES = "gateway, market-data, price-collector, price-service, frontend, migrate, topics"
+ROLES = (
+    "gateway, market-data, price-collector, price-service, frontend, migrate, topics, notification, "
+    "housekeeping"
+)
 CPU = "a CPU amount such as 250m, 0.5 or 2"
 SIZE = "a size with a binary unit (Ki, Mi, Gi, Ti) such as 512Mi or 2Gi"
 TIME = "a time with a unit (s, m, h) such as 30s or 5m"

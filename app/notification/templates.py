@@ -1,0 +1,45 @@
+"""The texts that users get."""
+
+from collections.abc import Mapping
+from string import Template
+
+from app.notification.schemas import Undeliverable
+
+_TEMPLATES: Mapping[str, tuple[str, str]] = {
+    "price-alert": (
+        "$symbol is $direction $level",
+        "$symbol has reached your level of $level: the price is now $price.",
+    ),
+    "report-ready": (
+        "Your account statement",
+        "The statement of account $account up to $end is ready. You find it under Reports.",
+    ),
+    "kyc-document-in-review": (
+        "We received your document",
+        'Your document "$document" arrived and is now being looked at.',
+    ),
+    "kyc-document-rejected": (
+        "Your document could not be used",
+        'We could not use your document "$document": $reason. Please upload it again.',
+    ),
+}
+"""Name → subject and text."""
+
+_FOOTER = "\n\nYou get this mail because you have an account with us.\n"
+
+
+def render(name: str, values: Mapping[str, str]) -> tuple[str, str]:
+    """Subject and text of the template `name`.
+
+    Raises:
+        Undeliverable: there is no such template, or a value that it needs is missing.
+    """
+    if name not in _TEMPLATES:
+        raise Undeliverable(f"no template '{name}'; known are {', '.join(sorted(_TEMPLATES))}")
+    subject, text = _TEMPLATES[name]
+    try:
+        subject = Template(subject).substitute(values)
+        text = Template(text).substitute(values)
+    except KeyError as missing:
+        raise Undeliverable(f"template '{name}' needs the value {missing}") from None
+    return " ".join(subject.split()), text + _FOOTER
