@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infra.bench.commands import app as bench_app
+from infra.check.commands import check
 from infra.cluster.commands import app as cluster_app
 from infra.cluster.commands import doctor
 from infra.cost.commands import cost
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(plan)
+app.command()(check)
 app.command()(cost)
 app.command()(render)
 app.command()(doctor)

@@ -1,0 +1,52 @@
+"""`tradestack check`."""
+
+import json
+from typing import TYPE_CHECKING
+
+import typer
+
+from infra.options import AsJson
+from infra.plan.commands import Stack
+from infra.progress import Steps
+
+if TYPE_CHECKING:
+    from infra.check.report import Report
+
+
+def check(stack: Stack, as_json: AsJson = False) -> None:
+    """Check a stack: security assertions, checkov, kube-score, kubeconform; exit code 1 on a failure."""
+    from infra.check.report import check as run_checks
+
+    report = run_checks(stack, Steps())
+    if as_json:
+        typer.echo(json.dumps(report.document()))
+    else:
+        _print(report)
+    raise typer.Exit(1 if report.failures else 0)
+
+
+def _print(report: "Report") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    if report.findings:
+        table = Table("", "checker", "check", "resource", "what", box=None)
+        for finding in sorted(report.findings, key=lambda item: (bool(item.reason), item.checker, item.id)):
+            mark = "[dim]skip[/]" if finding.reason else "[red]fail[/]"
+            text = f"{finding.message} ({finding.reason})" if finding.reason else finding.message
+            table.add_row(mark, finding.checker, finding.id, _short(finding.resource), escape(text))
+        console.print(table)
+    console.print(
+        f"{report.passed} passed, {len(report.failures)} failed, {len(report.accepted)} skipped",
+        soft_wrap=True,
+    )
+
+
+def _short(resource: str) -> str:
+    """Kind and name of a URN."""
+    parts = resource.split("::")
+    if len(parts) < 4:
+        return resource
+    return f"{parts[2].rsplit(':', 1)[-1]} {parts[3]}"

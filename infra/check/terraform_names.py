@@ -1,0 +1,114 @@
+"""How Terraform spells what Pulumi's AWS provider calls otherwise; everything else follows a rule."""
+
+import re
+
+_TYPES = {
+    "aws:acm/certificate:Certificate": "aws_acm_certificate",
+    "aws:alb/targetGroup:TargetGroup": "aws_lb_target_group",
+    "aws:amp/workspace:Workspace": "aws_prometheus_workspace",
+    "aws:cloudtrail/trail:Trail": "aws_cloudtrail",
+    "aws:codepipeline/pipeline:Pipeline": "aws_codepipeline",
+    "aws:costexplorer/anomalyMonitor:AnomalyMonitor": "aws_ce_anomaly_monitor",
+    "aws:costexplorer/anomalySubscription:AnomalySubscription": "aws_ce_anomaly_subscription",
+    "aws:costexplorer/costAllocationTag:CostAllocationTag": "aws_ce_cost_allocation_tag",
+    "aws:ebs/defaultKmsKey:DefaultKmsKey": "aws_ebs_default_kms_key",
+    "aws:ebs/encryptionByDefault:EncryptionByDefault": "aws_ebs_encryption_by_default",
+    "aws:lb/loadBalancer:LoadBalancer": "aws_lb",
+    "aws:rds/cluster:Cluster": "aws_rds_cluster",
+    "aws:rds/clusterInstance:ClusterInstance": "aws_rds_cluster_instance",
+    "aws:rds/clusterParameterGroup:ClusterParameterGroup": "aws_rds_cluster_parameter_group",
+}
+"""Types that no rule gives."""
+
+_MODULES = {
+    "autoscaling": "autoscaling_",
+    "cfg": "config_",
+    "ec2": "",
+    "rds": "db_",
+    "servicediscovery": "service_discovery_",
+    "vpc": "vpc_",
+}
+"""Prefix of a module's types where it is not the module's own name."""
+
+_PLURALS = frozenset(
+    {
+        "block_device_mappings",
+        "columns",
+        "constraints",
+        "license_specifications",
+        "network_interfaces",
+        "partition_keys",
+        "processors",
+        "tag_specifications",
+    }
+)
+"""Lists of blocks that Terraform names in the plural too."""
+
+_PLURALS_OF_TYPE = {("aws_kinesis_firehose_delivery_stream", "parameters")}
+
+_IRREGULAR = {
+    "aliases": "alias",
+    "egress": "egress",
+    "ingress": "ingress",
+    "indices": "index",
+    "addresses": "address",
+    "statuses": "status",
+}
+
+MAPS = frozenset(
+    {"tags", "tags_all", "variables", "dimensions", "labels", "default_tags", "configuration_values"}
+)
+"""Inputs whose keys are anybody's: they keep their spelling and are no blocks."""
+
+_ATTRIBUTES = {
+    ("aws_lambda_function", "name"): "function_name",
+    ("aws_lambda_permission", "function"): "function_name",
+    ("aws_sns_topic_subscription", "topic"): "topic_arn",
+    ("aws_cloudtrail", "cloud_watch_logs_group_arn"): "cloud_watch_logs_group_arn",
+    ("aws_autoscaling_schedule", "autoscaling_group_name"): "autoscaling_group_name",
+    ("aws_cloudwatch_metric_alarm", "name"): "alarm_name",
+    ("aws_cloudwatch_composite_alarm", "name"): "alarm_name",
+    ("aws_eks_node_group", "subnet_ids"): "subnet_ids",
+    ("aws_iam_role", "inline_policies"): "inline_policy",
+    ("aws_lambda_function", "code"): "filename",
+    ("aws_msk_configuration", "server_properties"): "server_properties",
+    ("aws_s3_bucket_lifecycle_configuration", "rules"): "rule",
+    ("aws_ssm_parameter", "name"): "name",
+}
+"""Attributes that Pulumi renames, by Terraform's type and the name that the rule gives."""
+
+
+def type_name(token: str) -> str:
+    """Terraform's name of a type, such as `aws_db_instance` for `aws:rds/instance:Instance`."""
+    if token in _TYPES:
+        return _TYPES[token]
+    _, path, kind = token.split(":")
+    module = path.split("/", 1)[0]
+    return f"aws_{_MODULES.get(module, f'{module}_')}{snake(kind)}"
+
+
+def attribute(type_: str, name: str, *, blocks: bool) -> str:
+    """Terraform's name of the input `name`; `blocks` where its value is a list of objects."""
+    plain = snake(name)
+    if (type_, plain) in _ATTRIBUTES:
+        return _ATTRIBUTES[type_, plain]
+    if blocks and plain not in _PLURALS and (type_, plain) not in _PLURALS_OF_TYPE:
+        return _singular(plain)
+    return plain
+
+
+def snake(name: str) -> str:
+    """`camelCase` as `camel_case`."""
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def _singular(name: str) -> str:
+    head, _, last = name.rpartition("_")
+    if last in _IRREGULAR:
+        last = _IRREGULAR[last]
+    elif last.endswith("ies"):
+        last = f"{last[:-3]}y"
+    elif last.endswith("s") and not last.endswith("ss"):
+        last = last[:-1]
+    return f"{head}_{last}" if head else last
