@@ -66,8 +66,8 @@ class EdgeArgs:
     """Answers over IPv6 too, to anyone; the subnets need IPv6 addresses."""
     redirect_http: bool = False
     """Listens on port 80 as well, only to send browsers to HTTPS; else port 80 is closed."""
-    tls_policy: str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
-    """Protocols and ciphers: TLS 1.2 and 1.3, forward secrecy and authenticated encryption only."""
+    tls_policy: str = "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
+    """Protocols and ciphers: TLS 1.2 and 1.3, forward secrecy, post-quantum keys where clients can."""
     idle_timeout_seconds: int = 4000
     """Quiet seconds before a connection is closed, 1 to 4000."""
     deregistration_seconds: int = 60
@@ -393,7 +393,7 @@ def _check(args: EdgeArgs) -> None:
     if not _TLS_POLICY.fullmatch(args.tls_policy):
         raise ValueError(
             f"TLS policy '{args.tls_policy}': one for TLS 1.2 or 1.3 with forward secrecy, "
-            "such as ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+            "such as ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
         )
     if not args.client_cidrs:
         raise ValueError("client addresses: at least one range, or nobody can connect")

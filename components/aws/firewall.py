@@ -66,11 +66,9 @@ class Firewall(ComponentResource):
             name=acl_name,
             description="What reaches the platform over the internet",
             scope="REGIONAL",
-            default_action=aws.wafv2.WebAclDefaultActionArgs(allow=aws.wafv2.WebAclDefaultActionAllowArgs()),
+            default_action={"allow": {}},
             rules=_rules(args),
-            visibility_config=aws.wafv2.WebAclVisibilityConfigArgs(
-                cloudwatch_metrics_enabled=True, metric_name=acl_name, sampled_requests_enabled=True
-            ),
+            visibility_config=_visible(acl_name),
             tags=args.scope.tags(acl_name),
             opts=child,
         )
@@ -107,90 +105,65 @@ class Firewall(ComponentResource):
             name,
             resource_arn=acl.arn,
             log_destination_configs=[log.arn],
-            redacted_fields=[
-                aws.wafv2.WebAclLoggingConfigurationRedactedFieldArgs(
-                    single_header=aws.wafv2.WebAclLoggingConfigurationRedactedFieldSingleHeaderArgs(
-                        name=header
-                    )
-                )
-                for header in args.secret_headers
-            ],
+            redacted_fields=[{"single_header": {"name": header}} for header in args.secret_headers],
             logging_filter=_refused_or_counted(),
             opts=ResourceOptions(parent=self, depends_on=[allowed]),
         )
 
 
-def _rules(args: FirewallArgs) -> list[aws.wafv2.WebAclRuleArgs]:
+def _rules(args: FirewallArgs) -> list[aws.wafv2.WebAclRuleArgsDict]:
     """Cheapest first: a flood is stopped before its bodies are read."""
     counted = _COUNTED if args.counted is None else args.counted
     groups = [*_GROUPS[:1], *([_ANONYMOUS] if args.anonymous_ip else []), *_GROUPS[1:]]
-    rate = aws.wafv2.WebAclRuleArgs(
-        name="rate",
-        priority=0,
-        action=aws.wafv2.WebAclRuleActionArgs(
-            block=aws.wafv2.WebAclRuleActionBlockArgs(
-                custom_response=aws.wafv2.WebAclRuleActionBlockCustomResponseArgs(
-                    response_code=_TOO_MANY_REQUESTS
-                )
-            )
-        ),
-        statement=aws.wafv2.WebAclRuleStatementArgs(
-            rate_based_statement=aws.wafv2.WebAclRuleStatementRateBasedStatementArgs(
-                aggregate_key_type="IP", evaluation_window_sec=_WINDOW_SECONDS, limit=args.rate_limit
-            )
-        ),
-        visibility_config=_visible("rate"),
-    )
+    rate: aws.wafv2.WebAclRuleArgsDict = {
+        "name": "rate",
+        "priority": 0,
+        "action": {"block": {"custom_response": {"response_code": _TOO_MANY_REQUESTS}}},
+        "statement": {
+            "rate_based_statement": {
+                "aggregate_key_type": "IP",
+                "evaluation_window_sec": _WINDOW_SECONDS,
+                "limit": args.rate_limit,
+            }
+        },
+        "visibility_config": _visible("rate"),
+    }
     managed = [_managed(group, number, counted.get(group, ())) for number, group in enumerate(groups, 1)]
     return [rate, *managed]
 
 
-def _managed(group: str, priority: int, counted: Sequence[str]) -> aws.wafv2.WebAclRuleArgs:
-    count = aws.wafv2.WebAclRuleStatementManagedRuleGroupStatementRuleActionOverrideActionToUseArgs(
-        count=aws.wafv2.WebAclRuleStatementManagedRuleGroupStatementRuleActionOverrideActionToUseCountArgs()
-    )
-    return aws.wafv2.WebAclRuleArgs(
-        name=group,
-        priority=priority,
-        override_action={"none": {}},
-        statement=aws.wafv2.WebAclRuleStatementArgs(
-            managed_rule_group_statement=aws.wafv2.WebAclRuleStatementManagedRuleGroupStatementArgs(
-                vendor_name="AWS",
-                name=group,
-                rule_action_overrides=[
-                    aws.wafv2.WebAclRuleStatementManagedRuleGroupStatementRuleActionOverrideArgs(
-                        name=rule, action_to_use=count
-                    )
-                    for rule in counted
-                ],
-            )
-        ),
-        visibility_config=_visible(group),
-    )
+def _managed(group: str, priority: int, counted: Sequence[str]) -> aws.wafv2.WebAclRuleArgsDict:
+    return {
+        "name": group,
+        "priority": priority,
+        "override_action": {"none": {}},
+        "statement": {
+            "managed_rule_group_statement": {
+                "vendor_name": "AWS",
+                "name": group,
+                "rule_action_overrides": [{"name": rule, "action_to_use": {"count": {}}} for rule in counted],
+            }
+        },
+        "visibility_config": _visible(group),
+    }
 
 
-def _visible(metric: str) -> aws.wafv2.WebAclRuleVisibilityConfigArgs:
-    return aws.wafv2.WebAclRuleVisibilityConfigArgs(
-        cloudwatch_metrics_enabled=True, metric_name=metric, sampled_requests_enabled=True
-    )
+def _visible(metric: str) -> aws.wafv2.WebAclRuleVisibilityConfigArgsDict:
+    return {"cloudwatch_metrics_enabled": True, "metric_name": metric, "sampled_requests_enabled": True}
 
 
-def _refused_or_counted() -> aws.wafv2.WebAclLoggingConfigurationLoggingFilterArgs:
+def _refused_or_counted() -> aws.wafv2.WebAclLoggingConfigurationLoggingFilterArgsDict:
     """What passes untouched is in the load balancer's own log already."""
-    conditions = [
-        aws.wafv2.WebAclLoggingConfigurationLoggingFilterFilterConditionArgs(
-            action_condition=(
-                aws.wafv2.WebAclLoggingConfigurationLoggingFilterFilterConditionActionConditionArgs(
-                    action=action
-                )
-            )
-        )
-        for action in _LOGGED_ACTIONS
-    ]
-    keep = aws.wafv2.WebAclLoggingConfigurationLoggingFilterFilterArgs(
-        behavior="KEEP", requirement="MEETS_ANY", conditions=conditions
-    )
-    return aws.wafv2.WebAclLoggingConfigurationLoggingFilterArgs(default_behavior="DROP", filters=[keep])
+    return {
+        "default_behavior": "DROP",
+        "filters": [
+            {
+                "behavior": "KEEP",
+                "requirement": "MEETS_ANY",
+                "conditions": [{"action_condition": {"action": action}} for action in _LOGGED_ACTIONS],
+            }
+        ],
+    }
 
 
 SKIPS: tuple[Skip, ...] = (

@@ -49,7 +49,7 @@ def computed(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
                     "resourceRecordValue": "_value.acm-validations.aws",
                 }
             ]
-        if kind in ("LoadBalancer", "TargetGroup", "WebAcl", "Listener"):
+        if kind in ("Certificate", "LoadBalancer", "TargetGroup", "WebAcl", "Listener"):
             state |= {"arn": f"arn:{kind}:{args.name}", "arnSuffix": f"suffix/{args.name}"}
             state |= {"dnsName": "lb.example.com", "zoneId": "ZLB"}
         if kind == "Record":
@@ -121,7 +121,8 @@ def test_https_serves_the_domain_with_its_certificate_and_no_other_host(record: 
     recorded = _registered(record)
     listener = recorded.one("Listener")
     assert (listener["port"], listener["protocol"]) == (443, "HTTPS")
-    assert listener["sslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-Res-2021-06"
+    assert listener["sslPolicy"] == "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09"
+    assert listener["certificateArn"] == "arn:Certificate:edge"
     assert listener["defaultActions"][0]["fixedResponse"]["statusCode"] == "404"
     assert listener["routingHttpResponseStrictTransportSecurityHeaderValue"].startswith("max-age=31536000")
     assert listener["routingHttpResponseServerEnabled"] is False
@@ -250,6 +251,7 @@ def test_operators_hear_of_sick_pods_errors_and_slowness(record: Record) -> None
     assert all(item["alarmActions"] == item["okActions"] == ["arn:topic"] for item in alarms.values())
     slow = alarms["edge-slow"]
     assert (slow["extendedStatistic"], slow["threshold"]) == ("p99", 0.25)
+    assert slow["evaluateLowSampleCountPercentiles"] == "ignore"
     assert slow["dimensions"] == {"LoadBalancer": "suffix/edge", "TargetGroup": "suffix/edge"}
     assert alarms["edge-balancer-errors"]["dimensions"] == {"LoadBalancer": "suffix/edge"}
 
