@@ -1,0 +1,69 @@
+"""What the cluster's add-ons may do in AWS, for their Pod Identity roles."""
+
+from collections.abc import Sequence
+
+from pulumi import Input
+
+from components.aws.identity import Statement
+from components.aws.scope import Scope
+
+
+def load_balancer_statements(target_group_arns: Sequence[Input[str]]) -> list[Statement]:
+    """AWS Load Balancer Controller for TargetGroupBindings: it registers targets in these groups only."""
+    # Nothing that describes knows resources.
+    describe = (
+        "ec2:DescribeAvailabilityZones",
+        "ec2:DescribeInstances",
+        "ec2:DescribeNetworkInterfaces",
+        "ec2:DescribeSecurityGroups",
+        "ec2:DescribeSubnets",
+        "ec2:DescribeVpcs",
+        "elasticloadbalancing:DescribeTags",
+        "elasticloadbalancing:DescribeTargetGroupAttributes",
+        "elasticloadbalancing:DescribeTargetGroups",
+        "elasticloadbalancing:DescribeTargetHealth",
+    )
+    register = ("elasticloadbalancing:DeregisterTargets", "elasticloadbalancing:RegisterTargets")
+    return [Statement(describe, ("*",)), Statement(register, target_group_arns)]
+
+
+def external_secrets_statements(
+    scope: Scope, secret_arns: Sequence[Input[str]], key_arns: Sequence[Input[str]]
+) -> list[Statement]:
+    """External Secrets Operator: it reads these secrets, and uses their keys through Secrets Manager only."""
+    via = {"kms:ViaService": f"secretsmanager.{scope.region}.amazonaws.com"}
+    return [
+        Statement(("secretsmanager:DescribeSecret", "secretsmanager:GetSecretValue"), secret_arns),
+        Statement(("kms:Decrypt",), key_arns, {"StringEquals": via}),
+    ]
+
+
+def external_dns_statements(scope: Scope, zone_id: str) -> list[Statement]:
+    """ExternalDNS: it writes records in one zone."""
+    zone = _zone(scope, zone_id)
+    return [
+        Statement(("route53:ChangeResourceRecordSets",), (zone,)),
+        Statement(("route53:ListResourceRecordSets", "route53:ListTagsForResources"), (zone,)),
+        # Zones are listed all or none.
+        Statement(("route53:ListHostedZones",), ("*",)),
+    ]
+
+
+def cert_manager_statements(scope: Scope, zone_id: str) -> list[Statement]:
+    """cert-manager: it writes the TXT records by which it proves a domain, in one zone."""
+    proof = {
+        "ForAllValues:StringEquals": {"route53:ChangeResourceRecordSetsRecordTypes": ["TXT"]},
+        "ForAllValues:StringLike": {
+            "route53:ChangeResourceRecordSetsNormalizedRecordNames": ["_acme-challenge.*"]
+        },
+    }
+    zone = _zone(scope, zone_id)
+    return [
+        Statement(("route53:GetChange",), (f"arn:{scope.partition}:route53:::change/*",)),
+        Statement(("route53:ChangeResourceRecordSets",), (zone,), proof),
+        Statement(("route53:ListResourceRecordSets",), (zone,)),
+    ]
+
+
+def _zone(scope: Scope, zone_id: str) -> str:
+    return f"arn:{scope.partition}:route53:::hostedzone/{zone_id}"
