@@ -90,7 +90,6 @@ FREE: frozenset[str] = frozenset(
         "aws:appautoscaling/policy:Policy",
         "aws:appautoscaling/scheduledAction:ScheduledAction",
         "aws:appautoscaling/target:Target",
-        "aws:autoscaling/groupTag:Tag",
         "aws:autoscaling/lifecycleHook:LifecycleHook",
         "aws:autoscaling/schedule:Schedule",
         "aws:autoscaling/tag:Tag",

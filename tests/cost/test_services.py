@@ -92,6 +92,21 @@ CASES: list[Case] = [
             "managed master secret": "0.4",
         },
     ),
+    (
+        "aws:rds/instance:Instance",
+        {
+            "instanceClass": "db.m7g.xlarge",
+            "allocatedStorage": 100,
+            "databaseInsightsMode": "advanced",
+            "monitoringInterval": 15,
+        },
+        {
+            "db.m7g.xlarge, Single-AZ": "246.01",
+            "gp3 storage of 100 GiB": "11.5",
+            "Database Insights of 4 vCPUs": "36.5",
+            "operating system metrics": "0.5",
+        },
+    ),
     # 12,000 IOPS are included from 400 GiB on.
     (
         "aws:rds/instance:Instance",
@@ -200,6 +215,11 @@ CASES: list[Case] = [
         "aws:cloudtrail/trail:Trail",
         {"eventSelectors": [{"dataResources": [{"type": "AWS::S3::Object"}]}]},
         {"data events": "1"},
+    ),
+    (
+        "aws:cloudtrail/trail:Trail",
+        {"insightSelectors": [{"insightType": "ApiCallRateInsight"}, {"insightType": "ApiErrorRateInsight"}]},
+        {"events looked at": "7"},
     ),
     ("aws:xray/samplingRule:SamplingRule", {}, {"traces recorded": "1"}),
     (

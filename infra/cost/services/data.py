@@ -17,6 +17,10 @@ _FREE_IOPS = (Decimal(3000), Decimal(12000))
 """IOPS included with gp3 storage below and from 400 GiB, for PostgreSQL."""
 
 
+_CPUS = {"xlarge": Decimal(4), "2xlarge": Decimal(8), "4xlarge": Decimal(16)}
+"""vCPUs by the size of a class; smaller sizes have 2."""
+
+
 def database(inputs: Inputs, context: Context) -> Iterator[Charge]:
     """Hours of an RDS instance by its schedule, storage, IOPS, backups, managed secret."""
     price = context.price("rds", inputs.text("instanceClass"))
@@ -43,6 +47,7 @@ def database(inputs: Inputs, context: Context) -> Iterator[Charge]:
     if kind == "gp3" and extra > 0:
         yield Charge("IOPS beyond the included", extra * copies, context.price("rds", "gp3-iops"))
     yield from _backups(inputs, context, storage)
+    yield from _watching(inputs, context, price.item)
     if inputs.flag("manageMasterUserPassword"):
         yield Charge("managed master secret", Decimal(1), context.price("secretsmanager", "secret"))
 
@@ -67,6 +72,17 @@ def _backups(inputs: Inputs, context: Context, storage: Decimal) -> Iterator[Cha
     price = context.price("rds", "backup")
     what = f"automated backups of {days} days beyond the included"
     yield Charge(what, extra, price, assumption="database_change")
+
+
+def _watching(inputs: Inputs, context: Context, instance_class: str) -> Iterator[Charge]:
+    if inputs.text("databaseInsightsMode", "standard") == "advanced":
+        cpus = _CPUS.get(instance_class.rsplit(".", 1)[-1], Decimal(2))
+        price = context.price("rds", "advanced-insights")
+        yield Charge(f"Database Insights of {cpus} vCPUs", cpus * HOURS, price)
+    seconds = inputs.number("monitoringInterval", 0)
+    if seconds:
+        price = context.price("logs", "standard")
+        yield use(context, "os_metrics_gb", price, "operating system metrics", 60 / seconds)
 
 
 def _replicates(inputs: Inputs, context: Context) -> bool:

@@ -74,12 +74,17 @@ def dashboard(inputs: Inputs, context: Context) -> Iterator[Charge]:
 
 
 def trail(inputs: Inputs, context: Context) -> Iterator[Charge]:
-    """Data events of a trail; the first copy of management events is free."""
+    """Data events and insights of a trail; the first copy of management events is free."""
     selectors = [*inputs.items("eventSelectors"), *inputs.items("advancedEventSelectors")]
     if any(_has_data(selector) for selector in selectors):
         events = context.usage.take("data_events_millions") * 10
         price = context.price("cloudtrail", "data-events")
         yield Charge("data events", events, price, assumption="data_events_millions")
+    if inputs.items("insightSelectors"):
+        kinds = len(inputs.items("insightSelectors"))
+        events = context.usage.take("management_events_millions") * 10 * kinds
+        price = context.price("cloudtrail", "insights")
+        yield Charge("events looked at", events, price, assumption="management_events_millions")
 
 
 def _has_data(selector: dict[str, object]) -> bool:
