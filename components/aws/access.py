@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pulumi_aws as aws
-from pulumi import Input, Output, Resource, ResourceOptions
+from pulumi import Input, Resource, ResourceOptions
 
 from components.aws.scope import Scope
 
@@ -64,12 +64,12 @@ def add_rules(
 
 def make_log_group(
     name: str, path: str, *, scope: Scope, key_arn: Input[str], days: int, parent: Resource
-) -> tuple[aws.cloudwatch.LogGroup, Output[str]]:
-    """An encrypted log group `path` kept for `days`, and its name, known once it exists.
+) -> aws.cloudwatch.LogGroup:
+    """An encrypted log group `path`, its records kept for `days`.
 
     Services that are told to log into a group that does not exist make one, unencrypted and kept for ever.
     """
-    group = aws.cloudwatch.LogGroup(
+    return aws.cloudwatch.LogGroup(
         name,
         name=path,
         kms_key_id=key_arn,
@@ -77,4 +77,3 @@ def make_log_group(
         tags=scope.tags(path),
         opts=ResourceOptions(parent=parent),
     )
-    return group, group.name
