@@ -73,6 +73,7 @@ BY_USAGE: Mapping[str, str] = {
     "aws:cloudwatch/logSubscriptionFilter:LogSubscriptionFilter": "paid where the logs arrive",
     "aws:xray/group:Group": "paid by traces scanned, only with insights on",
     "aws:codedeploy/deploymentGroup:DeploymentGroup": "free on ECS, Lambda and EC2",
+    "kubernetes:helm.sh/v3:Release": "what a chart makes is not in the plan; pods run on paid nodes",
     "aws:guardduty/detector:Detector": "paid by events and logs analysed",
     "aws:securityhub/account:Account": "paid by checks",
     "aws:backup/vault:Vault": "paid as recovery points of the plans that write to it",

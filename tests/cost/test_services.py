@@ -173,7 +173,7 @@ CASES: list[Case] = [
     ("aws:sns/topic:Topic", {}, {"publishes": "0.25"}),
     ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "sqs"}, {}),
     ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "email"}, {"e-mails": "0.02"}),
-    ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "sms"}, {"text messages": "0.988"}),
+    ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "sms"}, {"text messages": "0.987"}),
     ("aws:cloudwatch/eventBus:EventBus", {}, {"custom events": "1"}),
     ("aws:scheduler/schedule:Schedule", {}, {"calls, at most": "0.0438"}),
     ("aws:kms/key:Key", {}, {"customer key": "1", "requests": "0.3"}),

@@ -29,7 +29,7 @@ def cluster(inputs: Inputs, context: Context) -> Iterator[Charge]:
 
 
 def node_group(inputs: Inputs, context: Context) -> Iterator[Charge]:
-    """Instances of a managed node group and their root volumes, by the hours of its schedule."""
+    """Instances of a managed node group, as its first type, and root volumes, by its hours."""
     template = context.referenced(inputs.resource, "launchTemplate", LAUNCH_TEMPLATE)
     template_inputs = context.inputs(template) if template else None
     instance_type = _instance_type(inputs, template_inputs)
