@@ -12,6 +12,8 @@ from infra.images.engines import Backend
 from infra.options import AsJson
 from infra.progress import Steps
 
+_APP = "app"
+
 app = typer.Typer(help="Container images of the platform.", no_args_is_help=True)
 
 
@@ -59,3 +61,28 @@ def build_images(
         return
     for path in archives.values():
         typer.echo(path)
+
+
+@app.command("publish")
+def publish_image(
+    stack: Annotated[str, typer.Argument(help="A stack on AWS; the image goes to its repository.")],
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the digest into the stack's file: the next `up` runs it.")
+    ] = False,
+    backend: Annotated[
+        Backend | None, typer.Option(help="Docker where an engine answers, buildah elsewhere, unless said.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Push the app's image to a stack's registry, unless it is there, and print its digest."""
+    from infra.images import pin, publish
+    from infra.plan import stackfile
+
+    file = stackfile.locate(stack)
+    made = publish.publish(_APP, publish.stack_repository(stack), Steps(), backend)
+    written = write and pin.pin(file, made.digest)
+    if not as_json:
+        typer.echo(made.digest)
+        return
+    found = {"stack": stack, "image": _APP, "reference": f"{made.repository}:{made.tag}", "uri": made.uri}
+    typer.echo(json.dumps({**found, "digest": made.digest, "pushed": made.pushed, "written": written}))

@@ -1,6 +1,7 @@
 """Put an image into a registry under the name of its content, and say which digest it has there."""
 
 import fcntl
+import re
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ _MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+_ECR = re.compile(r"(?P<url>\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com/[^@:]+)@sha256:")
 _ASK_SECONDS = 30.0
 _DIGEST_HEADER = "Docker-Content-Digest"
 
@@ -89,12 +91,20 @@ class Repository:
 class Published:
     """An image in a registry."""
 
-    reference: str
-    """`host/path:tag`."""
+    repository: str
+    """`host/path` without a tag."""
+    tag: str
+    """Hash of the image's content."""
+
     digest: str
     """`sha256:…` of its manifest, by which workloads name it."""
     pushed: bool
     """Whether it was pushed now; false where the registry had it."""
+
+    @property
+    def uri(self) -> str:
+        """`host/path@sha256:…`, which always means this image."""
+        return f"{self.repository}@{self.digest}"
 
 
 def ecr_login(region: str) -> Login:
@@ -113,6 +123,24 @@ def ecr_login(region: str) -> Login:
     return Login("AWS", password)
 
 
+def stack_repository(stack: str) -> Repository:
+    """The ECR repository of the app's image of a stack on AWS, with a login to it.
+
+    Raises:
+        TradestackError: bad settings, a stack without a registry, or nobody is signed in to AWS.
+    """
+    from infra.plan import run as plan  # only here: the other commands about images need no plan
+
+    image = str(plan(stack).outputs["image"])
+    found = _ECR.match(image)
+    if found is None:
+        raise TradestackError(
+            f"stack '{stack}' has no registry: its image is {image}",
+            hint=f"`tradestack up {stack}` loads the image into the cluster by itself",
+        )
+    return Repository(found["url"], ecr_login(found["region"]))
+
+
 def publish(name: str, repository: Repository, steps: Steps, backend: Backend | None = None) -> Published:
     """Push the image called `name` unless the repository has its present content; built where missing.
 
@@ -124,7 +152,7 @@ def publish(name: str, repository: Repository, steps: Steps, backend: Backend | 
     # Asked first: tags never move, and two builders pack equal files differently.
     found = repository.digest(tag)
     if found is not None:
-        return Published(reference, found, pushed=False)
+        return Published(repository.url, tag, found, pushed=False)
     archive = build.ensure([name], steps, backend)[name]
     with steps.step(f"Push image {name}", estimate_s=60), _work() as work:
         try:
@@ -140,7 +168,7 @@ def publish(name: str, repository: Repository, steps: Steps, backend: Backend | 
     digest = repository.digest(tag)
     if digest is None:
         raise TradestackError(f"the registry {repository.host} took {reference} but does not have it")
-    return Published(reference, digest, pushed=True)
+    return Published(repository.url, tag, digest, pushed=True)
 
 
 def _push_with_buildah(archive: Path, reference: str, repository: Repository, work: Path) -> None:

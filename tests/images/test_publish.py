@@ -1,18 +1,24 @@
 """Images pushed to a real registry on this machine."""
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from infra.errors import TradestackError
 from infra.images import catalog, publish
+from infra.images.commands import app
 from infra.images.engines import Backend
 from infra.images.publish import Login, Repository
+from infra.plan import stackfile
 from infra.progress import Steps
 
 # The smallest image of the catalogue.
@@ -79,7 +85,8 @@ def test_an_image_arrives_under_its_content_hash_and_its_digest_is_the_registrys
     made = _publish(Repository(f"{host}/tradestack/pause", tls=False))
     tag = catalog.content_hash(_IMAGE)
     assert made.pushed
-    assert made.reference == f"{host}/tradestack/pause:{tag}"
+    assert (made.repository, made.tag) == (f"{host}/tradestack/pause", tag)
+    assert made.uri == f"{host}/tradestack/pause@{made.digest}"
     kinds = {"Accept": "application/vnd.docker.distribution.manifest.v2+json"}
     by_digest = httpx.get(f"http://{host}/v2/tradestack/pause/manifests/{made.digest}", headers=kinds)
     by_tag = httpx.get(f"http://{host}/v2/tradestack/pause/manifests/{tag}", headers=kinds)
@@ -98,7 +105,7 @@ def test_what_the_registry_has_is_not_pushed_again(registry: Start, monkeypatch:
     monkeypatch.setattr(publish.build, "ensure", refuse)
     second = _publish(repository)
     assert not second.pushed
-    assert (second.digest, second.reference) == (first.digest, first.reference)
+    assert (second.digest, second.tag) == (first.digest, first.tag)
 
 
 def test_credentials_reach_the_registry_and_no_command_line(
@@ -187,6 +194,57 @@ def test_docker_pushes_where_an_engine_answers(
     assert made.digest == "sha256:" + "a" * 64
     text = calls.read_text()
     assert f"image load --quiet --input {archive}" in text
-    assert f"image tag {catalog.reference(_IMAGE)} {made.reference}" in text
-    assert f"image push --quiet {made.reference}" in text
+    assert f"image tag {catalog.reference(_IMAGE)} {made.repository}:{made.tag}" in text
+    assert f"image push --quiet {made.repository}:{made.tag}" in text
     assert _PASSWORD not in text
+
+
+@pytest.fixture
+def stack_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the file of the stack `dev`."""
+    file = tmp_path / "Pulumi.dev.yaml"
+    file.write_text(stackfile.locate("dev").read_text())
+    monkeypatch.setattr(stackfile, "locate", lambda _: file)
+    return file
+
+
+@pytest.mark.parametrize("options", [[], ["--write"]])
+def test_the_command_publishes_to_the_stacks_own_repository_and_writes_only_when_asked(
+    options: list[str],
+    stack_file: Path,
+    program: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = yaml.safe_load(stack_file.read_text())["config"]
+    account, region = before["tradestack:account"], before["tradestack:region"]
+    program("aws", f'[ "$4" = {region} ] && echo token')
+    digest = "sha256:" + "2" * 64
+    asked: list[tuple[Repository, str]] = []
+
+    def answer(self: Repository, tag: str) -> str:
+        asked.append((self, tag))
+        return digest
+
+    monkeypatch.setattr(Repository, "digest", answer)
+    done = CliRunner().invoke(app, ["publish", "dev", "--json", *options])
+    assert done.exit_code == 0, done.output
+    url, tag = f"{account}.dkr.ecr.{region}.amazonaws.com/tradestack-dev/app", catalog.content_hash("app")
+    assert asked == [(Repository(url, Login("AWS", "token")), tag)]
+    assert json.loads(done.stdout) == {
+        "stack": "dev",
+        "image": "app",
+        "reference": f"{url}:{tag}",
+        "uri": f"{url}@{digest}",
+        "digest": digest,
+        "pushed": False,
+        "written": bool(options),
+    }
+    after = yaml.safe_load(stack_file.read_text())["config"]
+    assert after == (before | {"tradestack:image": {"digest": digest}} if options else before)
+
+
+def test_a_stack_without_a_registry_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infra.plan.run", lambda _: SimpleNamespace(outputs={"image": "localhost/app:1"}))
+    with pytest.raises(TradestackError, match="stack 'local' has no registry") as caught:
+        publish.stack_repository("local")
+    assert caught.value.hint == "`tradestack up local` loads the image into the cluster by itself"
