@@ -6,6 +6,7 @@
     now = estimate(run("prod"))                  # on demand, default usage
     now.monthly_usd                              # exact Decimal; `cents` rounds
     now.components                               # {component: Decimal}, the most expensive first
+    now.rounded_components                       # the same in cents, adding up to cents(now.monthly_usd)
     now.lines                                    # LineItem: component, resource, quantity, unit, price, …
     now.assumptions                              # usage that no plan can tell, with the defaults taken
     now.unpriced                                 # types in no table; empty for every stack of this repository

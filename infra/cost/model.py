@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from functools import cached_property
 
@@ -10,6 +10,7 @@ HOURS = Decimal(730)
 """Hours of a month, as AWS counts them."""
 
 ZERO = Decimal(0)
+CENT = Decimal("0.01")
 
 
 class View(StrEnum):
@@ -27,7 +28,7 @@ class View(StrEnum):
 
 def cents(amount: Decimal) -> Decimal:
     """`amount` rounded half up to whole cents."""
-    return amount.quantize(Decimal("0.01"), ROUND_HALF_UP)
+    return amount.quantize(CENT, ROUND_HALF_UP)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,18 @@ class Estimate:
     def monthly_usd(self) -> Decimal:
         """Exact dollars a month."""
         return sum((line.monthly_usd for line in self.lines), ZERO)
+
+    @cached_property
+    def rounded_components(self) -> Mapping[str, Decimal]:
+        """Components in whole cents that add up to the total in whole cents.
+
+        The cents that are left after rounding down go to those that lost most by it.
+        """
+        rounded = {name: usd.quantize(CENT, ROUND_DOWN) for name, usd in self.components.items()}
+        left = int((cents(self.monthly_usd) - sum(rounded.values(), ZERO)) / CENT)
+        for name in sorted(rounded, key=lambda name: (rounded[name] - self.components[name], name))[:left]:
+            rounded[name] += CENT
+        return rounded
 
     @property
     def saving_usd(self) -> Decimal:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from infra.cost.model import ZERO, Estimate, LineItem, View, cents
+from infra.cost.model import Estimate, LineItem, View, cents
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,17 +14,16 @@ if TYPE_CHECKING:
 def document(estimate: Estimate, *, lines: bool = False) -> dict[str, Any]:
     """The estimate as JSON data; with `lines`, every line item too.
 
-    Components are rounded to cents and the total is their sum, so that it adds up.
+    Components are rounded so that they add up to the total.
     """
-    components = {name: cents(usd) for name, usd in estimate.components.items()}
     return {
         "stack": estimate.stack,
         "view": estimate.view.value,
-        "monthly_usd": float(sum(components.values(), ZERO)),
+        "monthly_usd": float(cents(estimate.monthly_usd)),
         "on_demand_usd": float(cents(estimate.baseline_usd)),
         "saving_usd": float(cents(estimate.saving_usd)),
         "uncited_usd": float(cents(estimate.uncited_usd)),
-        "components": {name: float(usd) for name, usd in components.items()},
+        "components": {name: float(usd) for name, usd in estimate.rounded_components.items()},
         "assumptions": {
             item.name: {
                 "value": float(item.value),
@@ -73,14 +72,13 @@ def text(estimate: Estimate, *, lines: bool = False) -> "RenderableType":
 def _components(estimate: Estimate) -> "Table":
     table = _table("component", "USD a month", "share")
     total = estimate.monthly_usd or Decimal(1)
-    for name, usd in estimate.components.items():
-        table.add_row(name, f"{cents(usd):,}", f"{usd / total:.1%}")
+    for name, usd in estimate.rounded_components.items():
+        table.add_row(name, f"{usd:,}", f"{usd / total:.1%}")
     return table
 
 
 def _summary(estimate: Estimate) -> Iterator[str]:
-    total = sum((cents(usd) for usd in estimate.components.values()), ZERO)
-    yield f"[bold]{estimate.stack}: ${total:,} a month[/], {estimate.view}"
+    yield f"[bold]{estimate.stack}: ${cents(estimate.monthly_usd):,} a month[/], {estimate.view}"
     if estimate.view is not View.ON_DEMAND:
         yield f"saves ${cents(estimate.saving_usd):,} of ${cents(estimate.baseline_usd):,} on demand"
     if estimate.uncited_usd:

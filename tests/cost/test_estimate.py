@@ -156,9 +156,9 @@ def test_compare_names_what_changed_by_component() -> None:
 def test_document_adds_up_to_the_cent() -> None:
     keys = [replace(resource(KEY, name), parent=STACK) for name in "abcdefg"]
     found = document(estimate(plan_of(*keys), usage={"kms_ten_thousands": "0.1668"}), lines=True)
-    # Seven times $1.005004, each shown as $1.01.
-    assert found["components"] == dict.fromkeys("abcdefg", 1.01)
-    assert found["monthly_usd"] == 7.07
+    # Seven times $1.005004 is $7.04 rounded, not seven times $1.01.
+    assert found["components"] == {**dict.fromkeys("abcd", 1.01), **dict.fromkeys("efg", 1.0)}
+    assert found["monthly_usd"] == found["on_demand_usd"] == 7.04
     assert found["assumptions"]["kms_ten_thousands"]["total"] == pytest.approx(1.1676)
     assert len(found["lines"]) == 14
     json.dumps(found)
