@@ -431,7 +431,10 @@ def _kubernetes() -> dict[tuple[str, str], dict[str, Any]]:
                 "egress": [{"ports": [{"port": 53, "protocol": "UDP"}]}],
             },
         },
-        ("kubernetes:apps/v1:Deployment", "gateway"): {"metadata": dict(meta), "spec": {"template": template}},
+        ("kubernetes:apps/v1:Deployment", "gateway"): {
+            "metadata": dict(meta),
+            "spec": {"template": template},
+        },
         ("kubernetes:policy/v1:PodDisruptionBudget", "gateway"): {
             "metadata": dict(meta),
             "spec": {"selector": {"matchLabels": labels}, "unhealthyPodEvictionPolicy": "AlwaysAllow"},
