@@ -9,6 +9,7 @@ import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from components.aws.alerts import Alarm, make_alarm
+from components.aws.dead_letters import make_dead_letters
 from components.aws.function_table import (
     FunctionSpec,
     Resources,
@@ -16,7 +17,7 @@ from components.aws.function_table import (
     function_table,
     queue_reader,
 )
-from components.aws.identity import Role, RoleArgs, Statement, policy, trust
+from components.aws.identity import Role, RoleArgs, Statement, trust
 from components.aws.scope import Scope
 from components.skips import Skip
 
@@ -26,7 +27,6 @@ _FOLDER = "/srv"
 """Working directory of the app's image."""
 _LEAST_CONCURRENCY = 2
 """The lowest that a queue's maximum concurrency can be set to."""
-_DEAD_SECONDS = 14 * 86_400
 _TRACING = "AWSXRayDaemonWriteAccess"
 _NETWORK = "service-role/AWSLambdaVPCAccessExecutionRole"
 
@@ -93,7 +93,13 @@ class Functions(ComponentResource):
             secret_key_arn=args.secret_key_arn,
         )
         self.security_group_id = self._make_security_group(name)
-        self.dead_letter_arn = self._make_dead_letters(f"{name}-dead")
+        self.dead_letter_arn = make_dead_letters(
+            f"{name}-dead",
+            scope=args.scope,
+            key_arn=args.messaging_key_arn,
+            alerts_topic_arn=args.alerts_topic_arn,
+            parent=self,
+        ).arn
         functions: dict[str, aws.lambda_.Function] = {}
         for spec in function_table(self._given, args.retired_secrets):
             functions[spec.name] = self._make_function(spec)
@@ -130,40 +136,6 @@ class Functions(ComponentResource):
             opts=child,
         )
         return group.id
-
-    def _make_dead_letters(self, name: str) -> Output[str]:
-        scope, child = self._args.scope, ResourceOptions(parent=self)
-        queue_name = scope.name(name, limit=80)
-        queue = aws.sqs.Queue(
-            name,
-            name=queue_name,
-            kms_master_key_id=self._args.messaging_key_arn,
-            message_retention_seconds=_DEAD_SECONDS,
-            tags=scope.tags(queue_name),
-            opts=child,
-        )
-        only_tls = Statement(
-            ("sqs:*",),
-            (scope.arn("sqs", queue_name),),
-            {"Bool": {"aws:SecureTransport": "false"}},
-            effect="Deny",
-            principals={"AWS": "*"},
-            sid="OnlyTls",
-        )
-        aws.sqs.QueuePolicy(name, queue_url=queue.url, policy=policy([only_tls]), opts=child)
-        self._alarm(
-            f"{name}-letters",
-            Alarm(
-                "AWS/SQS",
-                "ApproximateNumberOfMessagesVisible",
-                {"QueueName": queue_name},
-                above=0,
-                statistic="Maximum",
-                periods=1,
-            ),
-            f"Calls of functions have failed for good: there are dead letters in {queue_name}",
-        )
-        return queue.arn
 
     def _make_function(self, spec: FunctionSpec) -> aws.lambda_.Function:
         args, child = self._args, ResourceOptions(parent=self)

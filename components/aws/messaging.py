@@ -8,16 +8,14 @@ import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from components.aws.alerts import Alarm, make_alarm
+from components.aws.dead_letters import QUEUE_NAME_LIMIT, make_dead_letters, only_tls, protect_queue
 from components.aws.identity import Statement, policy
 from components.aws.scope import Scope
 
 _VISIBILITY_FACTOR = 6
 """Lambda asks for a visibility timeout of six times the function's: it may be throttled and try again."""
 _LONG_POLL_SECONDS = 20
-_DEAD_DAYS = 14
-"""The longest that SQS keeps a message."""
 _DAY = 86_400
-_QUEUE_NAME_LIMIT = 80
 _TOPIC_NAME_LIMIT = 256
 
 
@@ -108,7 +106,7 @@ class Messaging(ComponentResource):
 
     def _make_queue(self, spec: QueueSpec, publishers: Sequence[str]) -> None:
         scope, child = self._args.scope, ResourceOptions(parent=self)
-        queue_name = scope.name(spec.name, limit=_QUEUE_NAME_LIMIT)
+        queue_name = scope.name(spec.name, limit=QUEUE_NAME_LIMIT)
         dead = self._dead_letters(f"{spec.name}-dead")
         queue = aws.sqs.Queue(
             spec.name,
@@ -130,7 +128,8 @@ class Messaging(ComponentResource):
             redrive_allow_policy=json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [arn]}),
             opts=child,
         )
-        self._protect_queue(spec.name, queue, arn, _from_topics(publishers) if publishers else None)
+        allow = _from_topics(publishers) if publishers else None
+        protect_queue(spec.name, queue, arn, allow, parent=self)
         make_alarm(
             f"{spec.name}-oldest",
             Alarm(
@@ -149,43 +148,13 @@ class Messaging(ComponentResource):
         self.dead_letter_arns[spec.name] = dead.arn
 
     def _dead_letters(self, name: str, allow: Statement | None = None) -> aws.sqs.Queue:
-        """A queue that should be empty, with an alarm for when it is not."""
-        scope = self._args.scope
-        queue_name = scope.name(name, limit=_QUEUE_NAME_LIMIT)
-        queue = aws.sqs.Queue(
+        return make_dead_letters(
             name,
-            name=queue_name,
-            kms_master_key_id=self._args.key_arn,
-            message_retention_seconds=_DEAD_DAYS * _DAY,
-            tags=scope.tags(queue_name),
-            opts=ResourceOptions(parent=self),
-        )
-        self._protect_queue(name, queue, scope.arn("sqs", queue_name), allow)
-        make_alarm(
-            f"{name}-letters",
-            Alarm(
-                "AWS/SQS",
-                "ApproximateNumberOfMessagesVisible",
-                {"QueueName": queue_name},
-                above=0,
-                statistic="Maximum",
-                periods=1,
-            ),
-            scope=scope,
-            topic_arn=self._args.alerts_topic_arn,
-            what=f"There are dead letters in {queue_name}",
+            scope=self._args.scope,
+            key_arn=self._args.key_arn,
+            alerts_topic_arn=self._args.alerts_topic_arn,
             parent=self,
-        )
-        return queue
-
-    def _protect_queue(self, name: str, queue: aws.sqs.Queue, arn: str, allow: Statement | None) -> None:
-        statements = [_only_tls("sqs:*", arn)]
-        if allow is not None:
-            statements.append(
-                Statement(allow.actions, (arn,), allow.conditions, principals=allow.principals, sid=allow.sid)
-            )
-        aws.sqs.QueuePolicy(
-            name, queue_url=queue.url, policy=policy(statements), opts=ResourceOptions(parent=self)
+            allow=allow,
         )
 
     def _make_topic(self, name: str, undelivered_arn: Output[str]) -> None:
@@ -201,7 +170,7 @@ class Messaging(ComponentResource):
         aws.sns.TopicPolicy(
             name,
             arn=topic.arn,
-            policy=policy([_only_tls("sns:Publish", scope.arn("sns", topic_name))]),
+            policy=policy([only_tls("sns:Publish", scope.arn("sns", topic_name))]),
             opts=child,
         )
         self.topic_arns[name] = topic.arn
@@ -238,17 +207,6 @@ class Messaging(ComponentResource):
             ),
             opts=ResourceOptions(parent=self),
         )
-
-
-def _only_tls(action: str, arn: str) -> Statement:
-    return Statement(
-        (action,),
-        (arn,),
-        {"Bool": {"aws:SecureTransport": "false"}},
-        effect="Deny",
-        principals={"AWS": "*"},
-        sid="OnlyTls",
-    )
 
 
 def _from_topics(topics: Sequence[str]) -> Statement:
