@@ -129,12 +129,7 @@ class Cluster(ComponentResource):
             tags=scope.tags(log_name),
             opts=self._child,
         )
-        use_key = Statement(
-            ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:ListGrants"), (args.key_arn,)
-        )
-        role = self._role(
-            "control-plane", trust("eks.amazonaws.com", scope), ["AmazonEKSClusterPolicy"], use_key
-        )
+        role = self._role("control-plane", trust("eks.amazonaws.com", scope), ["AmazonEKSClusterPolicy"])
         return aws.eks.Cluster(
             self._name,
             name=self.cluster_name,
@@ -230,19 +225,9 @@ class Cluster(ComponentResource):
         if addon == "vpc-cni":
             account, role = "aws-node", self._role("cni", trusted, ["AmazonEKS_CNI_Policy"])
         elif addon == "aws-ebs-csi-driver":
-            key = (self._args.key_arn,)
-            use = ("kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*", "kms:ReEncrypt*")
-            for_volumes = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
-            account, role = (
-                "ebs-csi-controller-sa",
-                self._role(
-                    "ebs",
-                    trusted,
-                    ["service-role/AmazonEBSCSIDriverPolicy"],
-                    Statement(use, key),
-                    Statement(("kms:CreateGrant",), key, for_volumes),
-                ),
-            )
+            role = self._role("ebs", trusted, ["service-role/AmazonEBSCSIDriverPolicy"])
+            account = "ebs-csi-controller-sa"
+            self._grant_key("ebs", role.arn)
         else:
             return None
         return [aws.eks.AddonPodIdentityAssociationArgs(service_account=account, role_arn=role.arn)]
@@ -264,14 +249,7 @@ class Cluster(ComponentResource):
             "role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling",
             region="",
         )
-        grant = aws.kms.Grant(
-            f"{self._name}-volumes",
-            name=scope.name(self._name, "volumes", limit=256),
-            key_id=args.key_arn,
-            grantee_principal=starter,
-            operations=list(_VOLUME_KEY_USE),
-            opts=self._child,
-        )
+        grant = self._grant_key("volumes", starter)
         machines = Machines(
             scope=scope,
             cluster=self._cluster.name,
@@ -285,6 +263,17 @@ class Cluster(ComponentResource):
         return [
             make_node_group(f"{self._name}-{item.name}", item, machines, self) for item in args.node_groups
         ]
+
+    def _grant_key(self, label: str, grantee: Input[str]) -> aws.kms.Grant:
+        """Let `grantee` make and attach encrypted volumes."""
+        return aws.kms.Grant(
+            f"{self._name}-{label}",
+            name=self._scope.name(self._name, label, limit=256),
+            key_id=self._args.key_arn,
+            grantee_principal=grantee,
+            operations=list(_VOLUME_KEY_USE),
+            opts=self._child,
+        )
 
     def _make_kubeconfig(self) -> Output[str]:
         name, region = self.cluster_name, self._scope.region

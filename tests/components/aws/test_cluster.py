@@ -63,6 +63,8 @@ def computed(record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
             state["endpoint"] = "https://api.example.com"
             state["certificateAuthority"] = {"data": "Y2E="}
             state["vpcConfig"] = {**args.inputs["vpcConfig"], "clusterSecurityGroupId": "sg-cluster"}
+        if args.typ.endswith("role:Role"):
+            state["arn"] = f"arn:aws:iam::123456789012:role/{args.inputs['name']}"
         if args.typ.endswith(":LaunchTemplate"):
             state["latestVersion"] = 7
         return name, state
@@ -150,13 +152,6 @@ def test_drivers_get_their_own_roles_and_nodes_almost_nothing(record: Record) ->
     assert trusted["Condition"]["ArnLike"]["aws:SourceArn"].endswith("/tradestack-test-cluster/*")
 
 
-def test_grants_of_the_volume_driver_are_for_volumes_only(record: Record) -> None:
-    own = json.loads(_registered(record).one("RolePolicy", "cluster-ebs")["policy"])["Statement"]
-    granting = [item for item in own if "kms:CreateGrant" in item["Action"]]
-    assert [item["Condition"] for item in granting] == [{"Bool": {"kms:GrantIsForAWSResource": "true"}}]
-    assert {resource for item in own for resource in item["Resource"]} == {"arn:key"}
-
-
 def test_machines_hide_their_role_from_pods_and_encrypt_their_volumes(record: Record) -> None:
     recorded = _registered(record)
     templates = _of(recorded, "LaunchTemplate")
@@ -173,13 +168,15 @@ def test_machines_hide_their_role_from_pods_and_encrypt_their_volumes(record: Re
     assert "remoteAccess" not in _of(recorded, "NodeGroup")["cluster-general"]
 
 
-def test_machines_may_start_with_volumes_under_the_customer_key(record: Record) -> None:
-    grant = _registered(record).one("Grant")
-    assert grant["keyId"] == "arn:key"
-    assert grant["granteePrincipal"].endswith(
-        ":role/aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
-    )
-    assert {"CreateGrant", "Decrypt", "GenerateDataKeyWithoutPlaintext"} <= set(grant["operations"])
+def test_machines_and_the_volume_driver_may_use_the_key_of_volumes(record: Record) -> None:
+    grants = _of(_registered(record), "Grant")
+    assert {name: item["granteePrincipal"].rsplit("/", 1)[-1] for name, item in grants.items()} == {
+        "cluster-volumes": "AWSServiceRoleForAutoScaling",
+        "cluster-ebs": "tradestack-test-cluster-ebs",
+    }
+    for grant in grants.values():
+        assert grant["keyId"] == "arn:key"
+        assert {"CreateGrant", "Decrypt", "GenerateDataKeyWithoutPlaintext"} <= set(grant["operations"])
 
 
 def test_groups_carry_their_labels_taints_sizes_and_template(record: Record) -> None:
