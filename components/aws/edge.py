@@ -414,17 +414,6 @@ SKIPS: tuple[Skip, ...] = (
         "Deletion protection is an argument: a stack that is taken down every night cannot have it.",
     ),
     Skip(
-        "CKV_AWS_233",
-        "aws:acm/certificate:Certificate",
-        "Pulumi makes the new certificate before it deletes the old one unless told otherwise.",
-    ),
-    Skip(
-        "CKV_AWS_260",
-        "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
-        "Port 80 is opened only where a stack asks for it, and its listener only redirects to HTTPS.",
-        "*-redirect-*",
-    ),
-    Skip(
         "CKV_AWS_378",
         "aws:lb/targetGroup:TargetGroup",
         "Behind the load balancer requests stay in private subnets, and only it reaches the gateway's port.",

@@ -223,7 +223,11 @@ class Network(ComponentResource):
         rules = [("deny", found.public_part), *(("allow", item) for item in ranges)]
         low, high = _UNPRIVILEGED_PORTS
         acl = aws.ec2.NetworkAcl(
-            f"{self._name}-data", vpc_id=self._vpc.id, tags=self._tags("data"), opts=self._child
+            f"{self._name}-data",
+            vpc_id=self._vpc.id,
+            subnet_ids=self.data_subnet_ids,
+            tags=self._tags("data"),
+            opts=self._child,
         )
         for egress in (False, True):
             for number, (action, cidr) in enumerate(rules, 1):
@@ -239,13 +243,6 @@ class Network(ComponentResource):
                     to_port=high,
                     opts=self._child,
                 )
-        for subnet in found.data:
-            aws.ec2.NetworkAclAssociation(
-                f"{self._name}-{subnet.name}",
-                network_acl_id=acl.id,
-                subnet_id=self._ids[subnet.name],
-                opts=self._child,
-            )
 
     def _make_endpoints(self, found: Layout, private_tables: Sequence[Output[str]]) -> None:
         aws.ec2.VpcEndpoint(
