@@ -137,6 +137,12 @@ def test_every_dollar_of_a_stack_is_in_one_documented_group(name: str) -> None:
     assert sum(groups) == found.monthly_usd == sum(found.components.values())
 
 
+def test_nodes_of_dev_are_paid_in_market_hours_only() -> None:
+    nodes = [line for line in published.stack("dev").lines if line.price.startswith("ec2/")]
+    assert nodes
+    assert all("on average by schedule" in line.what for line in nodes)
+
+
 @pytest.mark.parametrize("name", STACKS)
 def test_a_stack_keeps_within_its_budget(name: str) -> None:
     """The budget of a stack raises an alarm; a stack that starts above it would alarm from its first day."""

@@ -117,11 +117,7 @@ CASES: list[Case] = [
     (
         "aws:rds/instance:Instance",
         {"instanceClass": "db.t4g.small", "allocatedStorage": 100, "backupRetentionPeriod": 35},
-        {
-            "db.t4g.small, Single-AZ": "23.36",
-            "gp3 storage of 100 GiB": "11.5",
-            "automated backups of 35 days beyond the included": "0",
-        },
+        {"db.t4g.small, Single-AZ": "23.36", "gp3 storage of 100 GiB": "11.5"},
     ),
     (
         "aws:elasticache/replicationGroup:ReplicationGroup",
@@ -345,6 +341,25 @@ def test_dead_letters_cost_nothing() -> None:
         "aws:sqs/queue:Queue", "report", {"redrivePolicy": UNKNOWN}, needs={"redrivePolicy": dead}
     )
     assert [line.resource for line in lines_of(dead, queue)] == ["report"]
+
+
+def test_dead_letters_of_functions_cost_nothing() -> None:
+    dead = resource("aws:sqs/queue:Queue", "functions-dead")
+    function = resource(
+        "aws:lambda/function:Function", "report", {"deadLetterConfig": {}}, needs={"deadLetterConfig": dead}
+    )
+    assert {line.resource for line in lines_of(dead, function)} == {"report"}
+
+
+def test_backups_beyond_the_size_of_the_database_are_paid() -> None:
+    database = resource(
+        "aws:rds/instance:Instance",
+        "db",
+        {"instanceClass": "db.t4g.small", "allocatedStorage": 100, "backupRetentionPeriod": 30},
+    )
+    usd = usd_of(database, usage={"database_fill": 1, "database_change": "0.1"})
+    # 100 GiB and 30 days of 10 GiB each, of which 100 GiB are included.
+    assert usd["automated backups of 30 days beyond the included"] == Decimal("28.5")
 
 
 def test_log_groups_of_one_kind_share_what_is_written() -> None:

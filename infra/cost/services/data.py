@@ -68,10 +68,10 @@ def _backups(inputs: Inputs, context: Context, storage: Decimal) -> Iterator[Cha
     used = storage * context.usage.take("database_fill")
     stored = used * (1 + context.usage.take("database_change") * days)
     # As much backup storage as the database has is included.
-    extra = max(stored - storage, Decimal(0))
-    price = context.price("rds", "backup")
-    what = f"automated backups of {days} days beyond the included"
-    yield Charge(what, extra, price, assumption="database_change")
+    if stored > storage:
+        price = context.price("rds", "backup")
+        what = f"automated backups of {days} days beyond the included"
+        yield Charge(what, stored - storage, price, assumption="database_change")
 
 
 def _watching(inputs: Inputs, context: Context, instance_class: str) -> Iterator[Charge]:

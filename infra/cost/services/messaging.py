@@ -9,15 +9,18 @@ from infra.cost.inputs import Inputs
 QUEUE = "aws:sqs/queue:Queue"
 SUBSCRIPTION = "aws:sns/topicSubscription:TopicSubscription"
 
+_DEAD_LETTERS = (
+    (QUEUE, "redrivePolicy"),
+    (SUBSCRIPTION, "redrivePolicy"),
+    ("aws:lambda/function:Function", "deadLetterConfig"),
+    ("aws:lambda/functionEventInvokeConfig:FunctionEventInvokeConfig", "destinationConfig"),
+)
+"""Where a queue is named as the one for what failed: type and input."""
+
 
 def queue(inputs: Inputs, context: Context) -> Iterator[Charge]:
     """Requests of a queue; one for dead letters has none in a healthy month."""
-    holders = (
-        other
-        for token in (QUEUE, SUBSCRIPTION)
-        for other in context.referring(inputs.resource, "redrivePolicy", token)
-    )
-    if next(holders, None) is not None:
+    if any(True for token, key in _DEAD_LETTERS for _ in context.referring(inputs.resource, key, token)):
         return
     item = "fifo-requests" if inputs.flag("fifoQueue") else "requests"
     yield use(context, "sqs_millions", context.price("sqs", item), "requests")
