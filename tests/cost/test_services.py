@@ -143,8 +143,13 @@ CASES: list[Case] = [
                 "instanceType": "kafka.m7g.large",
                 "storageInfo": {"ebsStorageInfo": {"volumeSize": 200}},
             },
+            "enhancedMonitoring": "PER_BROKER",
         },
-        {"3 x kafka.m7g.large": "446.76", "storage of 200 GiB per broker": "60"},
+        {
+            "3 x kafka.m7g.large": "446.76",
+            "storage of 200 GiB per broker": "60",
+            "metrics beyond the free level": "36",
+        },
     ),
     (
         "aws:kinesis/stream:Stream",

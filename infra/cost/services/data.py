@@ -152,6 +152,9 @@ def kafka(inputs: Inputs, context: Context) -> Iterator[Charge]:
     size = inputs.number("brokerNodeGroupInfo.storageInfo.ebsStorageInfo.volumeSize", 100)
     what = f"storage of {size.normalize():f} GiB per broker"
     yield Charge(what, brokers * size, context.price("msk", "storage"))
+    if inputs.text("enhancedMonitoring", "DEFAULT") != "DEFAULT":
+        price = context.price("cloudwatch", "metric")
+        yield use(context, "broker_metrics", price, "metrics beyond the free level", brokers)
 
 
 def stream(inputs: Inputs, context: Context) -> Iterator[Charge]:
