@@ -33,6 +33,7 @@ def pipeline_statements(args: "DeliveryArgs", projects: Sequence[str]) -> list[S
     if args.rollout is None:
         return statements
     application = args.rollout.application
+    family = scope.arn("ecs", f"task-definition/{args.rollout.family}:*")
     tasks = {"iam:PassedToService": "ecs-tasks.amazonaws.com"}
     created = {"ecs:CreateAction": "RegisterTaskDefinition"}
     return [
@@ -50,13 +51,8 @@ def pipeline_statements(args: "DeliveryArgs", projects: Sequence[str]) -> list[S
             (scope.arn("codedeploy", f"application:{application}"),),
         ),
         Statement(("codedeploy:GetDeploymentConfig",), (scope.arn("codedeploy", "deploymentconfig:*"),)),
-        # ECS looks at no resource when a task definition is registered.
-        Statement(("ecs:RegisterTaskDefinition",), ("*",)),
-        Statement(
-            ("ecs:TagResource",),
-            (scope.arn("ecs", f"task-definition/{args.rollout.family}:*"),),
-            {"StringEquals": created},
-        ),
+        Statement(("ecs:RegisterTaskDefinition",), (family,)),
+        Statement(("ecs:TagResource",), (family,), {"StringEquals": created}),
         *(
             [Statement(("iam:PassRole",), args.task_role_arns, {"StringEquals": tasks})]
             if args.task_role_arns
@@ -95,9 +91,10 @@ def network_statements(args: "DeliveryArgs") -> list[Statement]:
     """A build's place in the network, where it has one."""
     if args.network is None:
         return []
-    actions = (
-        "ec2:CreateNetworkInterface",
-        "ec2:DeleteNetworkInterface",
+    scope = args.scope
+    interfaces = scope.arn("ec2", "network-interface/*")
+    places = (scope.arn("ec2", "security-group/*"), scope.arn("ec2", "subnet/*"))
+    describe = (
         "ec2:DescribeDhcpOptions",
         "ec2:DescribeNetworkInterfaces",
         "ec2:DescribeSecurityGroups",
@@ -105,9 +102,10 @@ def network_statements(args: "DeliveryArgs") -> list[Statement]:
         "ec2:DescribeVpcs",
     )
     service = {"StringEquals": {"ec2:AuthorizedService": "codebuild.amazonaws.com"}}
-    interfaces = args.scope.arn("ec2", "network-interface/*")
     return [
-        # As AWS documents it: the interfaces have no names before they exist.
-        Statement(actions, ("*",)),
+        # What describes knows no resources; interfaces have no names before they exist.
+        Statement(describe, ("*",)),
+        Statement(("ec2:CreateNetworkInterface",), (interfaces, *places)),
+        Statement(("ec2:DeleteNetworkInterface",), (interfaces,)),
         Statement(("ec2:CreateNetworkInterfacePermission",), (interfaces,), service),
     ]

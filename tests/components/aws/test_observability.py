@@ -146,6 +146,14 @@ def test_the_platform_is_down_when_anything_it_needs_is(record: Record) -> None:
     assert silent == {"no-nodes", "no-healthy-target", "database-silent"}
 
 
+def test_a_stack_that_rests_is_not_down_when_it_is_silent(record: Record) -> None:
+    made = record(lambda: Observability("watch", replace(ARGS, rests=True)))
+    alarms = {item.name: item.inputs for item in made.custom() if item.typ.endswith(":MetricAlarm")}
+    assert {alarm["treatMissingData"] for alarm in alarms.values()} == {"notBreaching"}
+    assert "database-silent" not in alarms
+    assert "no-nodes" in made.one("CompositeAlarm")["alarmRule"]
+
+
 def test_the_dashboard_shows_the_alarms_that_exist(record: Record) -> None:
     made = record(lambda: Observability("watch", ARGS))
     shown = next(item for item in _body(made)["widgets"] if item["type"] == "alarm")["properties"]["alarms"]
