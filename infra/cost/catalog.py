@@ -42,6 +42,7 @@ PRICED: Mapping[str, Pricing] = {
     "aws:ecr/repository:Repository": storage.repository,
     "aws:ecr/pullThroughCacheRule:PullThroughCacheRule": storage.pull_through,
     "aws:backup/plan:Plan": storage.backup_plan,
+    storage.RESTORE_SELECTION: storage.restore_test,
     messaging.QUEUE: messaging.queue,
     "aws:sns/topic:Topic": messaging.topic,
     messaging.SUBSCRIPTION: messaging.subscription,
@@ -78,7 +79,7 @@ BY_USAGE: Mapping[str, str] = {
     "aws:securityhub/account:Account": "paid by checks",
     "aws:backup/vault:Vault": "paid as recovery points of the plans that write to it",
     "aws:backup/reportPlan:ReportPlan": "paid as objects of its bucket",
-    "aws:backup/restoreTestingPlan:RestoreTestingPlan": "paid by tests and restored data",
+    storage.RESTORE_PLAN: "paid by the tests of its selections",
     "aws:budgets/budgetAction:BudgetAction": "two budgets with actions are free",
     "aws:acmpca/certificateAuthority:CertificateAuthority": "not used; public certificates are free",
 }

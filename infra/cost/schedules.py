@@ -7,7 +7,9 @@ from decimal import Decimal
 _WEEK = 7 * 24 * 60
 _NAMES = {name: day for day, name in enumerate(("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"))}
 
-OFFICE_SHARE = Decimal(12 * 5) / Decimal(24 * 7)
+HOURS_OF_A_WEEK = Decimal(24 * 7)
+
+OFFICE_SHARE = Decimal(12 * 5) / HOURS_OF_A_WEEK
 """Share of a week that 12 hours on 5 days are."""
 
 

@@ -340,6 +340,24 @@ def test_backups_keep_one_copy_and_the_changes() -> None:
     assert usd["daily: transfer of copies"] == Decimal("0.6")
 
 
+def test_restores_are_tested_as_often_as_planned() -> None:
+    plan = resource(
+        "aws:backup/restoreTestingPlan:RestoreTestingPlan",
+        "tests",
+        {"scheduleExpression": "cron(0 6 ? * SUN,WED *)"},
+    )
+    selection = resource(
+        "aws:backup/restoreTestingSelection:RestoreTestingSelection",
+        "tests-rds",
+        {"protectedResourceArns": ["arn:one"]},
+        needs={"restoreTestingPlanName": plan},
+    )
+    # 2 a week, 730 / 168 weeks a month.
+    assert usd_of(plan, selection)["2 restores a week"] == pytest.approx(
+        Decimal("13.0357"), abs=Decimal("0.0001")
+    )
+
+
 def test_dead_letters_cost_nothing() -> None:
     dead = resource("aws:sqs/queue:Queue", "report-dead")
     queue = resource(
@@ -413,6 +431,7 @@ def test_every_priced_type_has_a_case() -> None:
         "aws:ecs/service:Service",
         "aws:ecs/taskDefinition:TaskDefinition",
         "aws:backup/plan:Plan",
+        "aws:backup/restoreTestingSelection:RestoreTestingSelection",
         "aws:s3/bucketV2:BucketV2",
         "kubernetes:apps/v1:StatefulSet",
         "kubernetes:core/v1:PersistentVolumeClaim",

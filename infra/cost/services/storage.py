@@ -6,9 +6,12 @@ from typing import Any
 
 from infra.cost.context import Charge, Context, use
 from infra.cost.inputs import Inputs
-from infra.cost.model import ZERO
+from infra.cost.model import HOURS, ZERO
+from infra.cost.schedules import HOURS_OF_A_WEEK, times
 from infra.cost.services.data import RDS, storage_gib
 
+RESTORE_PLAN = "aws:backup/restoreTestingPlan:RestoreTestingPlan"
+RESTORE_SELECTION = "aws:backup/restoreTestingSelection:RestoreTestingSelection"
 LIFECYCLES = (
     "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration",
     "aws:s3/bucketLifecycleConfigurationV2:BucketLifecycleConfigurationV2",
@@ -71,6 +74,18 @@ def backup_plan(inputs: Inputs, context: Context) -> Iterator[Charge]:
         if rule.get("copyActions"):
             price = context.price("transfer", "between-regions")
             yield Charge(f"{name}: transfer of copies", change * 30, price, assumption="database_change")
+
+
+def restore_test(inputs: Inputs, context: Context) -> Iterator[Charge]:
+    """Weekly restores of a selection; the restored resource lives too briefly to count."""
+    plan = context.referenced(inputs.resource, "restoreTestingPlanName", RESTORE_PLAN)
+    try:
+        runs = len(times(context.inputs(plan).text("scheduleExpression", "") if plan else ""))
+    except ValueError as error:
+        context.notes.append(f"{inputs.resource.name}: restore tests not counted: {error}")
+        return
+    tests = Decimal(runs * len(inputs.items("protectedResourceArns", 1))) * HOURS / HOURS_OF_A_WEEK
+    yield Charge(f"{runs} restores a week", tests, context.price("backup", "restore-test"))
 
 
 def _copies(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
