@@ -222,7 +222,9 @@ class Audit(ComponentResource):
             enable_log_file_validation=True,
             enable_logging=True,
             # CloudTrail takes the ARN of the group with all its streams.
-            cloud_watch_logs_group_arn=scope.arn("logs", f"log-group:{self.log_group_name}:*"),
+            cloud_watch_logs_group_arn=group.name.apply(
+                lambda found: scope.arn("logs", f"log-group:{found}:*")
+            ),
             cloud_watch_logs_role_arn=role.arn,
             advanced_event_selectors=_selectors(args.data_bucket_arns),
             insight_selectors=[
@@ -231,7 +233,7 @@ class Audit(ComponentResource):
             if args.insights
             else [],
             tags=scope.tags(trail_name),
-            opts=ResourceOptions(parent=self, depends_on=[group]),
+            opts=child,
         )
         for watch in args.watches:
             self._watch(watch, group.name, args)
