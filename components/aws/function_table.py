@@ -203,15 +203,6 @@ def _rotation(given: Resources) -> list[Statement]:
     ]
 
 
-def queue_reader(given: Resources, queue_arn: Input[str]) -> list[Statement]:
-    """What Lambda needs to take messages of an encrypted queue."""
-    actions = ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
-    return [
-        Statement((*actions, "sqs:ReceiveMessage"), (queue_arn,)),
-        given.key_through("sqs", given.messaging_key_arn, "Decrypt"),
-    ]
-
-
 def dead_letter_writer(given: Resources, queue_arn: Output[str]) -> list[Statement]:
     """What it takes to put a failed call into the encrypted queue of dead letters."""
     return [

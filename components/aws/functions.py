@@ -15,9 +15,9 @@ from components.aws.function_table import (
     Resources,
     dead_letter_writer,
     function_table,
-    queue_reader,
 )
 from components.aws.identity import Role, RoleArgs, Statement, trust
+from components.aws.messaging import queue_reader
 from components.aws.scope import Scope
 from components.skips import Skip
 
@@ -80,6 +80,8 @@ class Functions(ComponentResource):
     """Group of the functions inside the VPC."""
     dead_letter_arn: Output[str]
     """Queue of the calls that failed for good."""
+    function_names: list[str]
+    """Full names of the functions."""
 
     def __init__(self, name: str, args: FunctionsArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Functions", name, None, opts)
@@ -107,11 +109,12 @@ class Functions(ComponentResource):
             self._start_by_schedule(spec, functions[spec.name])
             self._make_alarms(spec)
         self._start_by_upload(functions["kyc"])
+        self.function_names = [self._function_name(name) for name in functions]
         self.function_arns = {key: function.arn for key, function in functions.items()}
         self.register_outputs({"function_arns": self.function_arns})
 
-    def _function_name(self, spec: FunctionSpec) -> str:
-        return self._args.scope.name(spec.name, limit=_NAME_LIMIT)
+    def _function_name(self, name: str) -> str:
+        return self._args.scope.name(name, limit=_NAME_LIMIT)
 
     def _make_security_group(self, name: str) -> Output[str]:
         scope, child = self._args.scope, ResourceOptions(parent=self)
@@ -139,7 +142,7 @@ class Functions(ComponentResource):
 
     def _make_function(self, spec: FunctionSpec) -> aws.lambda_.Function:
         args, child = self._args, ResourceOptions(parent=self)
-        function_name = self._function_name(spec)
+        function_name = self._function_name(spec.name)
         log_name = f"/aws/lambda/{function_name}"
         logs = aws.cloudwatch.LogGroup(
             spec.name,
@@ -156,7 +159,7 @@ class Functions(ComponentResource):
             *dead_letter_writer(self._given, self.dead_letter_arn),
         ]
         if spec.queue is not None:
-            statements += queue_reader(self._given, args.queue_arns[spec.queue])
+            statements += queue_reader(args.scope, args.queue_arns[spec.queue], args.messaging_key_arn)
         role = Role(
             f"function-{spec.name}",
             RoleArgs(
@@ -272,7 +275,7 @@ class Functions(ComponentResource):
             )
 
     def _make_alarms(self, spec: FunctionSpec) -> None:
-        function_name = self._function_name(spec)
+        function_name = self._function_name(spec.name)
         dimensions = {"FunctionName": function_name}
         for metric, what in (("Errors", "fails"), ("Throttles", "is throttled")):
             self._alarm(

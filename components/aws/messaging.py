@@ -82,11 +82,14 @@ class Messaging(ComponentResource):
     """Queue → ARN of its dead letters."""
     topic_arns: dict[str, Output[str]]
     """Topic → ARN."""
+    queue_names: list[str]
+    """Full names of the queues, without those of dead letters."""
 
     def __init__(self, name: str, args: MessagingArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Messaging", name, None, opts)
         self._args = args
         self.queue_urls, self.queue_arns, self.dead_letter_arns, self.topic_arns = {}, {}, {}, {}
+        self.queue_names = [args.scope.name(spec.name, limit=QUEUE_NAME_LIMIT) for spec in args.queues]
         publishers = [
             args.scope.arn("sns", args.scope.name(topic, limit=_TOPIC_NAME_LIMIT)) for topic in TOPICS
         ]
@@ -218,3 +221,13 @@ def _from_topics(topics: Sequence[str]) -> Statement:
         principals={"Service": "sns.amazonaws.com"},
         sid="Topics",
     )
+
+
+def queue_reader(scope: Scope, queue_arn: Input[str], key_arn: Input[str]) -> list[Statement]:
+    """What it takes to read messages of an encrypted queue and to delete or postpone them."""
+    via = {"StringEquals": {"kms:ViaService": f"sqs.{scope.region}.amazonaws.com"}}
+    actions = ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes")
+    return [
+        Statement((*actions, "sqs:ReceiveMessage"), (queue_arn,)),
+        Statement(("kms:Decrypt",), (key_arn,), via),
+    ]
