@@ -1,5 +1,7 @@
 """Queues for what has failed for good."""
 
+import json
+
 import pulumi_aws as aws
 from pulumi import Input, Resource, ResourceOptions
 
@@ -20,18 +22,26 @@ def make_dead_letters(
     key_arn: Input[str],
     alerts_topic_arn: Input[str],
     parent: Resource,
+    source_arn: str | None = None,
     allow: Statement | None = None,
 ) -> aws.sqs.Queue:
     """An encrypted queue that should be empty, with an alarm for when it is not.
 
-    `allow` lets a service put messages in; its resource is filled in here.
+    `source_arn` is the queue whose messages end here; without it none may, and services put messages in, by
+    their roles or by what `allow` says (its resource is filled in here).
     """
+    redrive = (
+        {"redrivePermission": "byQueue", "sourceQueueArns": [source_arn]}
+        if source_arn
+        else {"redrivePermission": "denyAll"}
+    )
     queue_name = scope.name(name, limit=QUEUE_NAME_LIMIT)
     queue = aws.sqs.Queue(
         name,
         name=queue_name,
         kms_master_key_id=key_arn,
         message_retention_seconds=_SECONDS,
+        redrive_allow_policy=json.dumps(redrive),
         tags=scope.tags(queue_name),
         opts=ResourceOptions(parent=parent),
     )

@@ -110,7 +110,8 @@ class Messaging(ComponentResource):
     def _make_queue(self, spec: QueueSpec, publishers: Sequence[str]) -> None:
         scope, child = self._args.scope, ResourceOptions(parent=self)
         queue_name = scope.name(spec.name, limit=QUEUE_NAME_LIMIT)
-        dead = self._dead_letters(f"{spec.name}-dead")
+        arn = scope.arn("sqs", queue_name)
+        dead = self._dead_letters(f"{spec.name}-dead", source_arn=arn)
         queue = aws.sqs.Queue(
             spec.name,
             name=queue_name,
@@ -122,13 +123,6 @@ class Messaging(ComponentResource):
                 {"deadLetterTargetArn": dead.arn, "maxReceiveCount": spec.attempts}
             ),
             tags=scope.tags(queue_name),
-            opts=child,
-        )
-        arn = scope.arn("sqs", queue_name)
-        aws.sqs.RedriveAllowPolicy(
-            spec.name,
-            queue_url=dead.url,
-            redrive_allow_policy=json.dumps({"redrivePermission": "byQueue", "sourceQueueArns": [arn]}),
             opts=child,
         )
         allow = _from_topics(publishers) if publishers else None
@@ -150,13 +144,16 @@ class Messaging(ComponentResource):
         self.queue_urls[spec.name], self.queue_arns[spec.name] = queue.url, queue.arn
         self.dead_letter_arns[spec.name] = dead.arn
 
-    def _dead_letters(self, name: str, allow: Statement | None = None) -> aws.sqs.Queue:
+    def _dead_letters(
+        self, name: str, *, source_arn: str | None = None, allow: Statement | None = None
+    ) -> aws.sqs.Queue:
         return make_dead_letters(
             name,
             scope=self._args.scope,
             key_arn=self._args.key_arn,
             alerts_topic_arn=self._args.alerts_topic_arn,
             parent=self,
+            source_arn=source_arn,
             allow=allow,
         )
 

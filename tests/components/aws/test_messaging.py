@@ -60,11 +60,11 @@ def test_nobody_else_is_let_in(made: Any) -> None:
 
 
 def test_every_queue_has_dead_letters_of_its_own(made: Any) -> None:
-    queues, allows = every(made, "Queue"), every(made, "RedriveAllowPolicy")
+    queues = every(made, "Queue")
     for spec in QUEUES:
         redrive = json.loads(queues[spec.name]["redrivePolicy"])
         assert redrive["maxReceiveCount"] == spec.attempts
-        allow = json.loads(allows[spec.name]["redriveAllowPolicy"])
+        allow = json.loads(queues[f"{spec.name}-dead"]["redriveAllowPolicy"])
         assert allow == {
             "redrivePermission": "byQueue",
             "sourceQueueArns": [f"arn:aws:sqs:us-east-1:123456789012:tradestack-test-{spec.name}"],
@@ -72,6 +72,7 @@ def test_every_queue_has_dead_letters_of_its_own(made: Any) -> None:
     for name in DEAD:
         assert queues[name]["messageRetentionSeconds"] == 14 * 86_400
         assert "redrivePolicy" not in queues[name]
+    assert json.loads(queues["undelivered"]["redriveAllowPolicy"]) == {"redrivePermission": "denyAll"}
 
 
 def test_a_consumer_has_six_times_its_time_and_polls_long(made: Any) -> None:
