@@ -10,7 +10,8 @@
     now.lines                                    # LineItem: component, resource, quantity, unit, price, …
     now.assumptions                              # usage that no plan can tell, with the defaults taken
     now.unpriced                                 # types in no table; empty for every stack of this repository
-    estimate(plan, view=View.SPOT).saving_usd    # also SAVINGS_PLAN and SCHEDULE
+    now.saving_usd(View.SPOT)                    # also SAVINGS_PLAN and SCHEDULE
+    estimate(plan, view=View.SPOT).lines         # the line items bought that way
     estimate(plan, usage={"nat_gb": 100})        # override assumptions by name
     compare(estimate(before), now).components    # Delta: component, old_usd, new_usd, delta_usd
     document(now)                                # what `tradestack cost STACK --json` prints

@@ -51,17 +51,19 @@ def estimate(
         elif not priced:
             unpriced[resource.type] += 1
     _note_region(context, table)
-    baseline = sum((line.monthly_usd for line in lines), ZERO)
+    seen = {each: tuple(views.apply(line, each, table) for line in lines) for each in View}
+    totals = {each: sum((line.monthly_usd for line in seen[each]), ZERO) for each in View}
     return Estimate(
         stack=plan.stack,
         view=view,
-        lines=tuple(views.apply(line, view, table) for line in lines),
-        baseline_usd=baseline,
+        lines=seen[view],
+        baseline_usd=totals.pop(View.ON_DEMAND),
         assumptions=context.usage.taken(),
         notes=tuple(dict.fromkeys(context.notes)),
         free=dict(sorted(free.items())),
         by_usage=dict(sorted(by_usage.items())),
         unpriced=dict(sorted(unpriced.items())),
+        alternatives=totals,
     )
 
 

@@ -95,7 +95,7 @@ class Estimate:
     lines: tuple[LineItem, ...]
     """Line items in the order of the plan."""
     baseline_usd: Decimal
-    """Total of the on-demand view, for comparison."""
+    """Exact dollars a month on demand, for comparison."""
     assumptions: tuple[Assumption, ...]
     """Those that were used, by name."""
     notes: tuple[str, ...] = ()
@@ -106,6 +106,8 @@ class Estimate:
     """Types that cost money only by use that nothing is assumed about, with how many there are."""
     unpriced: Mapping[str, int] = field(default_factory=dict)
     """Types that are in no table, with how many there are; a complete estimate has none."""
+    alternatives: Mapping[View, Decimal] = field(default_factory=dict)
+    """Exact dollars a month in every view other than on demand."""
 
     @cached_property
     def components(self) -> Mapping[str, Decimal]:
@@ -132,10 +134,9 @@ class Estimate:
             rounded[name] += CENT
         return rounded
 
-    @property
-    def saving_usd(self) -> Decimal:
-        """Dollars a month less than on demand."""
-        return self.baseline_usd - self.monthly_usd
+    def saving_usd(self, view: View) -> Decimal:
+        """Dollars a month that `view` costs less than on demand."""
+        return self.baseline_usd - self.alternatives.get(view, self.baseline_usd)
 
     @property
     def uncited_usd(self) -> Decimal:

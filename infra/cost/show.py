@@ -20,8 +20,10 @@ def document(estimate: Estimate, *, lines: bool = False) -> dict[str, Any]:
         "stack": estimate.stack,
         "view": estimate.view.value,
         "monthly_usd": float(cents(estimate.monthly_usd)),
-        "on_demand_usd": float(cents(estimate.baseline_usd)),
-        "saving_usd": float(cents(estimate.saving_usd)),
+        "views": {
+            View.ON_DEMAND.value: float(cents(estimate.baseline_usd)),
+            **{view.value: float(cents(usd)) for view, usd in estimate.alternatives.items()},
+        },
         "uncited_usd": float(cents(estimate.uncited_usd)),
         "components": {name: float(usd) for name, usd in estimate.rounded_components.items()},
         "assumptions": {
@@ -79,8 +81,9 @@ def _components(estimate: Estimate) -> "Table":
 
 def _summary(estimate: Estimate) -> Iterator[str]:
     yield f"[bold]{estimate.stack}: ${cents(estimate.monthly_usd):,} a month[/], {estimate.view}"
-    if estimate.view is not View.ON_DEMAND:
-        yield f"saves ${cents(estimate.saving_usd):,} of ${cents(estimate.baseline_usd):,} on demand"
+    for view, usd in estimate.alternatives.items():
+        if estimate.saving_usd(view):
+            yield f"  --view {view}: ${cents(usd):,}, saves ${cents(estimate.saving_usd(view)):,}"
     if estimate.uncited_usd:
         usd = cents(estimate.uncited_usd)
         yield f"${usd:,} of it rests on prices without a citable source, marked ~ among the line items"

@@ -158,7 +158,7 @@ def test_document_adds_up_to_the_cent() -> None:
     found = document(estimate(plan_of(*keys), usage={"kms_ten_thousands": "0.1668"}), lines=True)
     # Seven times $1.005004 is $7.04 rounded, not seven times $1.01.
     assert found["components"] == {**dict.fromkeys("abcd", 1.01), **dict.fromkeys("efg", 1.0)}
-    assert found["monthly_usd"] == found["on_demand_usd"] == 7.04
+    assert found["monthly_usd"] == found["views"]["on-demand"] == 7.04
     assert found["assumptions"]["kms_ten_thousands"]["total"] == pytest.approx(1.1676)
     assert len(found["lines"]) == 14
     json.dumps(found)
@@ -173,8 +173,17 @@ def test_the_command_prints_one_object() -> None:
     assert found["view"] == "spot"
 
 
+def test_lines_of_a_view_add_up_to_its_total() -> None:
+    plan = plan_of(node_group(nodes=3), node_group("spot", capacityType="SPOT"), resource(KEY, "key"))
+    on_demand = estimate(plan)
+    for view in View:
+        found = estimate(plan, view=view)
+        assert found.monthly_usd == on_demand.alternatives.get(view, on_demand.baseline_usd)
+        assert found.baseline_usd == on_demand.monthly_usd
+
+
 def test_a_view_of_nothing_saves_nothing() -> None:
-    assert all(estimate(plan_of(), view=view).saving_usd == 0 for view in View)
+    assert all(estimate(plan_of()).saving_usd(view) == 0 for view in View)
 
 
 def _total(found: Estimate, name: str) -> Decimal:

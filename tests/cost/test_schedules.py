@@ -72,9 +72,9 @@ def test_scheduled_group_is_counted_by_its_hours() -> None:
 def test_scheduled_group_saves_nothing_more_by_schedule_or_commitment() -> None:
     group = node_group(nodes=2)
     plan = plan_of(group, *_schedules(group))
-    assert estimate(plan, view=View.SCHEDULE).saving_usd == 0
-    assert estimate(plan, view=View.SAVINGS_PLAN).saving_usd == 0
-    assert estimate(plan, view=View.SPOT).saving_usd > 0
+    assert estimate(plan).saving_usd(View.SCHEDULE) == 0
+    assert estimate(plan).saving_usd(View.SAVINGS_PLAN) == 0
+    assert estimate(plan).saving_usd(View.SPOT) > 0
 
 
 def test_schedule_of_another_group_does_not_count() -> None:

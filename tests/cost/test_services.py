@@ -444,19 +444,18 @@ def test_spot_saves_on_groups_that_tolerate_interruption_only() -> None:
     general = node_group("general", nodes=2)
     tainted = node_group("performance", kind="c7g.large", taints=[{"key": "role", "effect": "NO_SCHEDULE"}])
     spot = node_group("spot", capacityType="SPOT")
-    found = estimate(plan_of(general, tainted, spot), view=View.SPOT)
+    found = estimate(plan_of(general, tainted, spot))
     # 2 x 730 x 0.0816 x 0.6: only the general group moves.
-    assert found.saving_usd == Decimal("71.4816")
+    assert found.saving_usd(View.SPOT) == Decimal("71.4816")
 
 
 def test_savings_plan_covers_what_runs_all_month_on_demand() -> None:
     database = resource(
         "aws:rds/instance:Instance", "db", {"instanceClass": "db.t4g.medium", "allocatedStorage": 20}
     )
-    found = estimate(
-        plan_of(node_group(), node_group("s", capacityType="SPOT"), database), view=View.SAVINGS_PLAN
-    )
-    assert found.saving_usd == Decimal("59.568") * Decimal("0.279") + Decimal("47.45") * Decimal("0.296")
+    plan = plan_of(node_group(), node_group("s", capacityType="SPOT"), database)
+    saved = estimate(plan).saving_usd(View.SAVINGS_PLAN)
+    assert saved == Decimal("59.568") * Decimal("0.279") + Decimal("47.45") * Decimal("0.296")
 
 
 def test_schedule_view_stops_what_can_be_stopped() -> None:
@@ -468,9 +467,9 @@ def test_schedule_view_stops_what_can_be_stopped() -> None:
     database = resource(
         "aws:rds/instance:Instance", "db", {"instanceClass": "db.t4g.medium", "allocatedStorage": 20}
     )
-    found = estimate(plan_of(node_group(), database, cache), view=View.SCHEDULE)
+    found = estimate(plan_of(node_group(), database, cache))
     stopped = Decimal("59.568") + Decimal("1.6") + Decimal("47.45")
-    assert found.saving_usd == pytest.approx(stopped * (1 - Decimal(60) / 168))
+    assert found.saving_usd(View.SCHEDULE) == pytest.approx(stopped * (1 - Decimal(60) / 168))
 
 
 def test_instance_with_a_replica_cannot_be_stopped() -> None:
@@ -483,4 +482,4 @@ def test_instance_with_a_replica_cannot_be_stopped() -> None:
         {"instanceClass": "db.t4g.large", "replicateSourceDb": UNKNOWN},
         needs={"replicateSourceDb": primary},
     )
-    assert estimate(plan_of(primary, replica), view=View.SCHEDULE).saving_usd == 0
+    assert estimate(plan_of(primary, replica)).saving_usd(View.SCHEDULE) == 0
