@@ -9,6 +9,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from app.roles import Kind
 from components.aws.alerts import Alarm, make_alarm
+from components.aws.buildspec import Rollout
 from components.aws.dead_letters import make_dead_letters
 from components.aws.rollout import FrontArgs, RolloutArgs, make_front, make_rollout
 from components.aws.scheduled_tasks import JobPlace, make_job
@@ -136,16 +137,20 @@ class Containers(ComponentResource):
     """ARN of the cluster."""
     service_names: dict[str, str]
     """Role → name of its service."""
-    deployments: dict[str, str]
-    """Role → name of CodeDeploy's application, and of the deployment group in it."""
+    rollouts: dict[str, Rollout]
+    """Role → what a pipeline needs to roll its service out."""
+    role_arns: list[Output[str]]
+    """Roles of all tasks, which whoever registers a new revision of them passes on."""
     task_definitions: dict[str, Output[str]]
     """Role → ARN of its task definition."""
+    task_role_arns: list[Output[str]]
+    """Roles that whoever starts a task must be allowed to pass."""
 
     def __init__(self, name: str, args: ContainersArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Containers", name, None, opts)
         self._args = args
         self.cluster_name = args.scope.name(name, limit=_NAME_LIMIT)
-        self.service_names, self.deployments, self.task_definitions = {}, {}, {}
+        self.service_names, self.rollouts, self.task_definitions = {}, {}, {}
         cluster = self._make_cluster(name)
         self.cluster_arn = cluster.arn
         place = TaskPlace(
@@ -159,11 +164,13 @@ class Containers(ComponentResource):
         )
         tasks = {item.role.name: make_task(place, item, parent=self) for item in args.roles}
         self.task_definitions = {role: task.arn for role, task in tasks.items()}
+        self.task_role_arns = [arn for task in tasks.values() for arn in task.role_arns]
+        self.role_arns = [arn for task in tasks.values() for arn in task.role_arns]
         for item in args.roles:
             if item.role.kind is Kind.SERVICE:
                 self._make_service(item, tasks[item.role.name], cluster)
         self._make_jobs(name, tasks)
-        self.register_outputs({"cluster_name": self.cluster_name, "deployments": self.deployments})
+        self.register_outputs({"cluster_name": self.cluster_name, "service_names": self.service_names})
 
     def _make_cluster(self, name: str) -> aws.ecs.Cluster:
         args, child = self._args, ResourceOptions(parent=self)
@@ -259,7 +266,8 @@ class Containers(ComponentResource):
             passed_role_arns=task.role_arns,
         )
         self.service_names[role.name] = service_name
-        self.deployments[role.name] = make_rollout(role.name, rollout, parent=self)
+        deployment = make_rollout(role.name, rollout, parent=self)
+        self.rollouts[role.name] = Rollout(deployment, deployment, task.family, role.name, role.port)
         self._scale(item, service, service_name)
 
     def _scale(self, item: ContainerRole, service: aws.ecs.Service, service_name: str) -> None:

@@ -185,6 +185,21 @@ def test_a_rollout_goes_from_blue_to_green_and_back_on_an_alarm(made: Any) -> No
     }
 
 
+def test_a_pipeline_learns_what_to_roll_out(record: Record) -> None:
+    built: list[Containers] = []
+    made = record(lambda: built.append(Containers("containers", ARGS)))
+    rollout = built[0].rollouts["notification"]
+    group = made.one("DeploymentGroup")
+    assert (rollout.application, rollout.deployment_group) == (
+        made.one("Application")["name"],
+        group["deploymentGroupName"],
+    )
+    assert rollout.family == made.one("TaskDefinition", "notification")["family"]
+    service = made.one("Service")["loadBalancers"][0]
+    assert (rollout.container, rollout.port) == (service["containerName"], service["containerPort"])
+    assert len(built[0].role_arns) == 4
+
+
 def test_the_rollout_may_pass_the_roles_of_its_tasks_only(made: Any) -> None:
     found = allowed(made, "rollout-notification")
     assert found["iam:PassRole"] == ["arn:made:Role:task-notification", "arn:made:Role:agent-notification"]
