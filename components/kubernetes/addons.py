@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pulumi import ComponentResource, Input, Resource, ResourceOptions
-from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.helm.v3 import Release
-from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from components.kubernetes import charts
+from components.kubernetes.addon_namespace import PRIVATE, make_addon_namespace
 from components.kubernetes.charts import Chart, Sizing
-from components.kubernetes.meta import PLATFORM
 
 _HISTORY = 5
 
@@ -34,6 +32,10 @@ class AddonsArgs:
     identities: Mapping[str, Resource] = field(default_factory=dict)
     """Pod Identity of each release that calls AWS, by release. It is there before the pods: they get their
     credentials when they are made."""
+    networks: Sequence[str] = PRIVATE
+    """Networks of the cluster: from them the API server and the load balancer reach pods."""
+    monitoring: str = "trading-monitoring"
+    """Namespace from which metrics are read."""
     timeout_seconds: int = 600
     """For how long a release may take to become ready before it is taken back."""
 
@@ -50,19 +52,11 @@ class Addons(ComponentResource):
         for chart in selected(args):
             after: list[Resource] = [self.releases[name] for name in chart.after]
             if chart.own_namespace:
-                after.insert(0, self._namespace(chart.namespace))
+                after += make_addon_namespace(chart, args.networks, args.monitoring, self)
             if chart.release in args.identities:
                 after.append(args.identities[chart.release])
             self.releases[chart.release] = self._release(chart, args, after)
         self.register_outputs({})
-
-    def _namespace(self, name: str) -> Resource:
-        levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-        return core.Namespace(
-            name,
-            metadata=ObjectMetaArgs(name=name, labels={"app.kubernetes.io/part-of": PLATFORM, **levels}),
-            opts=ResourceOptions(parent=self),
-        )
 
     def _release(self, chart: Chart, args: AddonsArgs, after: Sequence[Resource]) -> Release:
         return Release(

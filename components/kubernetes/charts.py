@@ -16,8 +16,27 @@ EXTERNAL_DNS = "external-dns"
 KEDA = "keda"
 ENVOY_GATEWAY = "envoy-gateway"
 
+NAMESPACES = ("cert-manager", "envoy-gateway-system", "external-dns", "external-secrets", "keda")
+"""Namespaces that add-ons have for themselves."""
+
 _HOSTNAME = "kubernetes.io/hostname"
 _ZONE = "topology.kubernetes.io/zone"
+
+
+@dataclass(frozen=True)
+class Flows:
+    """Connections of an add-on beside those within its namespace, to HTTPS anywhere and to DNS."""
+
+    webhooks: tuple[int, ...] = ()
+    """Ports on which the API server calls its pods."""
+    metrics: tuple[int, ...] = ()
+    """Ports on which its pods answer /metrics."""
+    peers: tuple[str, ...] = ()
+    """Namespaces to whose pods it opens connections on any port; to the cluster's networks as well then."""
+    serves: bool = False
+    """Whether its pods take traffic from the cluster's networks on any port."""
+    name_servers: bool = False
+    """Whether it asks name servers anywhere."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,8 @@ class Chart:
     """Whether the namespace is the add-on's own and made for it."""
     after: tuple[str, ...] = ()
     """Releases whose kinds it reads."""
+    flows: Flows = Flows()
+    """Connections in a namespace of its own."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +129,7 @@ def external_secrets(sizing: Sizing) -> Chart:
         version="2.9.0",
         repository="https://charts.external-secrets.io",
         service_account=EXTERNAL_SECRETS,
+        flows=Flows(webhooks=(10250,), metrics=(8080,)),
         values={
             **part("external-secrets"),
             "leaderElect": True,
@@ -151,6 +173,8 @@ def cert_manager(sizing: Sizing) -> Chart:
         chart="oci://quay.io/jetstack/charts/cert-manager",
         version="v1.21.2",
         service_account=CERT_MANAGER,
+        # It looks for its proof where the domain's own name servers answer.
+        flows=Flows(webhooks=(10250,), metrics=(9402,), name_servers=True),
         values={
             **part("controller", "96Mi"),
             "global": {
@@ -178,6 +202,7 @@ def external_dns(sizing: Sizing, *, cluster: str, region: str, zone_id: str, dom
         version="1.21.1",
         repository="https://kubernetes-sigs.github.io/external-dns/",
         service_account=EXTERNAL_DNS,
+        flows=Flows(metrics=(7979,)),
         after=(ENVOY_GATEWAY,),
         values={
             "provider": {"name": "aws"},
@@ -210,6 +235,7 @@ def keda(sizing: Sizing, *, cluster: str) -> Chart:
         version="2.20.2",
         repository="https://kedacore.github.io/charts",
         service_account="keda-operator",
+        flows=Flows(webhooks=(6443, 9443), metrics=(8080,), peers=("trading-data", "trading-monitoring")),
         values={
             "clusterName": cluster,
             "priorityClassName": sizing.priority_class,
@@ -231,6 +257,8 @@ def envoy_gateway(sizing: Sizing) -> Chart:
         namespace="envoy-gateway-system",
         chart="oci://docker.io/envoyproxy/gateway-helm",
         version="v1.9.1",
+        # Envoy itself runs beside its controller.
+        flows=Flows(webhooks=(9443,), metrics=(19001,), peers=("trading-system",), serves=True),
         values={
             "deployment": {
                 "replicas": sizing.replicas,

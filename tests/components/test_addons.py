@@ -7,8 +7,8 @@ from typing import Any
 
 import pulumi
 import pytest
-from pulumi_kubernetes.core.v1 import Namespace
 from pulumi_kubernetes.helm.v3 import Release
+from pulumi_kubernetes.networking.v1 import NetworkPolicy
 
 from components.aws import addon_access
 from components.aws.identity import Statement
@@ -16,6 +16,7 @@ from components.aws.scope import Scope
 from components.kubernetes import addons, charts
 from components.kubernetes.addons import Addons, AddonsArgs, selected
 from components.kubernetes.charts import Chart, Sizing
+from components.kubernetes.namespace import Namespace
 
 SCOPE = Scope(prefix="tradestack-test", account="123456789012", region="eu-west-1")
 ARGS = AddonsArgs(
@@ -64,6 +65,46 @@ def test_namespaces_of_add_ons_enforce_restricted_pods(record: Record) -> None:
     for namespace in namespaces.values():
         labels = namespace["metadata"]["labels"]
         assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def _allowed(made: Any, namespace: str, direction: str, peers: str) -> list[tuple[str, list[int | None]]]:
+    """Peers and ports that a namespace's flows allow; a namespace by name, a network by its range."""
+    found = []
+    for rule in made.one("NetworkPolicy", f"{namespace}-flows")["spec"][direction]:
+        ports = [int(port["port"]) if "port" in port else None for port in rule.get("ports", [])]
+        for peer in rule[peers]:
+            if "ipBlock" in peer:
+                found.append((peer["ipBlock"]["cidr"], ports))
+            elif "namespaceSelector" in peer:
+                labels = peer["namespaceSelector"]["matchLabels"]
+                found.append((labels["kubernetes.io/metadata.name"], ports))
+    return found
+
+
+def test_namespaces_of_add_ons_are_closed_bounded_and_open_for_what_is_needed(record: Record) -> None:
+    made = record(lambda: Addons("addons", replace(ARGS, networks=("10.1.0.0/16",))))
+    assert {chart.namespace for chart in selected(ARGS) if chart.own_namespace} == set(charts.NAMESPACES)
+    for namespace in charts.NAMESPACES:
+        assert made.one("NetworkPolicy", f"{namespace}-default-deny")["spec"]["podSelector"] == {}
+        assert made.one("ResourceQuota", f"{namespace}-quota")
+        assert made.one("LimitRange", f"{namespace}-limits")
+    assert _allowed(made, "cert-manager", "ingress", "from") == [
+        ("10.1.0.0/16", [10250]),
+        ("trading-monitoring", [9402]),
+    ]
+    assert _allowed(made, "cert-manager", "egress", "to") == [
+        ("0.0.0.0/0", [443]),
+        ("169.254.170.23/32", [80]),
+        ("0.0.0.0/0", [53, 53]),
+    ]
+    # Envoy takes what the load balancer sends and passes it on to the platform; it calls AWS for nothing.
+    assert ("10.1.0.0/16", [None]) in _allowed(made, "envoy-gateway-system", "ingress", "from")
+    assert _allowed(made, "envoy-gateway-system", "egress", "to") == [
+        ("0.0.0.0/0", [443]),
+        ("trading-system", [None]),
+        ("10.1.0.0/16", [None]),
+    ]
+    assert _allowed(made, "external-dns", "ingress", "from") == [("trading-monitoring", [7979])]
 
 
 def test_replicas_and_priority_are_given_to_all(record: Record) -> None:
@@ -131,10 +172,10 @@ def test_a_release_waits_for_its_namespace_and_its_identity(
 
     record(build)
     assert waited["aws-load-balancer-controller"] == []
-    assert [type(item) for item in waited["keda"]] == [Namespace]
-    assert waited["cert-manager"][1:] == made
+    assert [type(item) for item in waited["keda"]] == [Namespace, NetworkPolicy]
+    assert waited["cert-manager"][2:] == made
     # It reads the Gateway API's kinds, which come with Envoy Gateway.
-    assert [type(item) for item in waited["external-dns"]] == [Namespace, Release]
+    assert [type(item) for item in waited["external-dns"]] == [Release, Namespace, NetworkPolicy]
 
 
 def test_an_identity_that_nobody_takes_is_refused() -> None:
