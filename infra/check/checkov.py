@@ -80,12 +80,8 @@ def scan_kubernetes(manifests: Manifests, steps: Steps) -> Scan:
             (Path(work) / name).write_text(text)
         report = _run(program(steps), ["--directory", work, "--framework", "kubernetes"], Path(work))
 
-    def urn(item: Mapping[str, Any]) -> str:
-        kind, namespace, name = str(item["resource"]).split(".", 2)
-        known = manifests.urns.get((kind, namespace, name)) or manifests.urns.get((kind, "", name))
-        return known or f"{kind} {namespace}/{name}"
-
-    return _scan(report, 1 if manifests.files else 0, urn)
+    # The resource of a finding may be the pod of a template; its file is always the object's.
+    return _scan(report, len(manifests.files), lambda item: manifests.urn_of_file(item["file_path"]))
 
 
 def _run(command: Path, arguments: list[str], work: Path) -> Mapping[str, Any]:

@@ -63,19 +63,9 @@ def conform(manifests: Manifests, steps: Steps) -> Scan:
         if item["status"] == "statusValid":
             passed += 1
             continue
-        urn = _urn_of_file(item, manifests)
+        urn = manifests.urn_of_file(item["filename"])
         findings.append(Finding(_INVALID[item["status"]], CONFORM, urn, item["msg"], "high"))
     return Scan(CONFORM, passed, tuple(findings))
-
-
-def _urn_of_file(item: dict[str, Any], manifests: Manifests) -> str:
-    candidates = {
-        urn for (kind, _, name), urn in manifests.urns.items() if (kind, name) == (item["kind"], item["name"])
-    }
-    for (kind, namespace, name), urn in manifests.urns.items():
-        if urn in candidates and f"-{namespace}-{name}" in item["filename"] and kind == item["kind"]:
-            return urn
-    return next(iter(candidates), f"{item['kind']} {item['name']}")
 
 
 def _comment(comment: dict[str, Any]) -> str:

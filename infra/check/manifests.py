@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from infra.errors import TradestackError
@@ -21,6 +22,8 @@ class Manifests:
 
     files: Mapping[str, str]
     """YAML text by file name."""
+    sources: Mapping[str, str]
+    """URN by file name."""
     urns: Mapping[tuple[str, str, str], str]
     """URN by kind, namespace (empty for the whole cluster) and name."""
     findings: tuple[Finding, ...]
@@ -30,10 +33,15 @@ class Manifests:
         """URN of an object; its kind and name where the plan does not know it."""
         return self.urns.get((kind, namespace, name)) or f"{kind} {namespace}/{name}"
 
+    def urn_of_file(self, path: str) -> str:
+        """URN of the object in a file; the path where no object was written there."""
+        return self.sources.get(PurePath(path).name, path)
+
 
 def make(plan: Plan) -> Manifests:
     """Every object of a plan, without secret values; values that are not known are a placeholder."""
     files: dict[str, str] = {}
+    sources: dict[str, str] = {}
     urns: dict[tuple[str, str, str], str] = {}
     findings: list[Finding] = []
     for resource in plan.resources:
@@ -43,9 +51,10 @@ def make(plan: Plan) -> Manifests:
         urns[item.key] = resource.urn
         try:
             files[file_name(item)] = text(item)
+            sources[file_name(item)] = resource.urn
         except TradestackError as error:
             findings.append(Finding(_NOT_RENDERED, "policy", resource.urn, str(error), "high"))
-    return Manifests(files, urns, tuple(findings))
+    return Manifests(files, sources, urns, tuple(findings))
 
 
 def _is_object(resource: PlannedResource) -> bool:

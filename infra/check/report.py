@@ -8,7 +8,6 @@ from infra import policy
 from infra.check import skips
 from infra.check.model import Scan
 from infra.check.scan import scan
-from infra.errors import TradestackError
 from infra.plan import Plan, run, stackfile
 from infra.policy import Finding
 from infra.progress import Steps
@@ -108,7 +107,8 @@ def _stale(
             with steps.step(f"Look for skips that {other} needs"):
                 its_plan = run(other)
                 known[other] = (its_plan, _findings(scan(its_plan, steps)))
-        except TradestackError as error:
+        except Exception as error:
+            # Whatever is wrong with another stack's program is found by its own check.
             steps.console.print(
                 f"skips are not looked at: stack '{other}' cannot be planned: {error}", markup=False
             )

@@ -12,6 +12,7 @@ _PACKAGE = "aws:"
 _FORMAT_VERSION = "1.2"
 _PROVIDER = "registry.terraform.io/hashicorp/aws"
 _HIDDEN = "(sensitive value)"
+_FILE = "function.zip"
 _LIKELY = (
     ("subnet", "aws_subnet"),
     ("security_group", "aws_security_group"),
@@ -116,6 +117,9 @@ class _Writer:
             return _HIDDEN
         if value is UNKNOWN:
             return _reference(name, sources)
+        if name == "filename":
+            # An archive of the program's own making; Terraform would name a file.
+            return _FILE
         if isinstance(value, Mapping):
             return self._map(value, sources) if name in MAPS else [self._block(value, sources)]
         if _is_blocks(value):

@@ -3,30 +3,21 @@
 import re
 
 _TYPES = {
-    "aws:acm/certificate:Certificate": "aws_acm_certificate",
-    "aws:alb/targetGroup:TargetGroup": "aws_lb_target_group",
     "aws:amp/workspace:Workspace": "aws_prometheus_workspace",
     "aws:cloudtrail/trail:Trail": "aws_cloudtrail",
     "aws:codepipeline/pipeline:Pipeline": "aws_codepipeline",
     "aws:costexplorer/anomalyMonitor:AnomalyMonitor": "aws_ce_anomaly_monitor",
     "aws:costexplorer/anomalySubscription:AnomalySubscription": "aws_ce_anomaly_subscription",
     "aws:costexplorer/costAllocationTag:CostAllocationTag": "aws_ce_cost_allocation_tag",
-    "aws:ebs/defaultKmsKey:DefaultKmsKey": "aws_ebs_default_kms_key",
-    "aws:ebs/encryptionByDefault:EncryptionByDefault": "aws_ebs_encryption_by_default",
     "aws:lb/loadBalancer:LoadBalancer": "aws_lb",
-    "aws:rds/cluster:Cluster": "aws_rds_cluster",
-    "aws:rds/clusterInstance:ClusterInstance": "aws_rds_cluster_instance",
-    "aws:rds/clusterParameterGroup:ClusterParameterGroup": "aws_rds_cluster_parameter_group",
 }
 """Types that no rule gives."""
 
 _MODULES = {
-    "autoscaling": "autoscaling_",
     "cfg": "config_",
     "ec2": "",
     "rds": "db_",
     "servicediscovery": "service_discovery_",
-    "vpc": "vpc_",
 }
 """Prefix of a module's types where it is not the module's own name."""
 
@@ -56,24 +47,16 @@ _IRREGULAR = {
 }
 
 MAPS = frozenset(
-    {"tags", "tags_all", "variables", "dimensions", "labels", "default_tags", "configuration_values"}
+    {"attributes", "dimensions", "labels", "parameters", "restore_metadata_overrides", "tags", "variables"}
 )
 """Inputs whose keys are anybody's: they keep their spelling and are no blocks."""
 
 _ATTRIBUTES = {
+    ("aws_cloudwatch_metric_alarm", "name"): "alarm_name",
+    ("aws_lambda_function", "code"): "filename",
     ("aws_lambda_function", "name"): "function_name",
     ("aws_lambda_permission", "function"): "function_name",
     ("aws_sns_topic_subscription", "topic"): "topic_arn",
-    ("aws_cloudtrail", "cloud_watch_logs_group_arn"): "cloud_watch_logs_group_arn",
-    ("aws_autoscaling_schedule", "autoscaling_group_name"): "autoscaling_group_name",
-    ("aws_cloudwatch_metric_alarm", "name"): "alarm_name",
-    ("aws_cloudwatch_composite_alarm", "name"): "alarm_name",
-    ("aws_eks_node_group", "subnet_ids"): "subnet_ids",
-    ("aws_iam_role", "inline_policies"): "inline_policy",
-    ("aws_lambda_function", "code"): "filename",
-    ("aws_msk_configuration", "server_properties"): "server_properties",
-    ("aws_s3_bucket_lifecycle_configuration", "rules"): "rule",
-    ("aws_ssm_parameter", "name"): "name",
 }
 """Attributes that Pulumi renames, by Terraform's type and the name that the rule gives."""
 
