@@ -40,7 +40,7 @@ def score(manifests: Manifests, steps: Steps) -> Scan:
             if check["grade"] > _CRITICAL:
                 passed += 1
                 continue
-            details = sorted({_comment(comment) for comment in check["comments"] or []})
+            details = sorted({comment["summary"] for comment in check["comments"] or []})
             message = "; ".join(details) or check["check"]["comment"]
             findings.append(Finding(check["check"]["id"], SCORE, urn, message, "high"))
     return Scan(SCORE, passed, tuple(findings))
@@ -66,11 +66,6 @@ def conform(manifests: Manifests, steps: Steps) -> Scan:
         urn = manifests.urn_of_file(item["filename"])
         findings.append(Finding(_INVALID[item["status"]], CONFORM, urn, item["msg"], "high"))
     return Scan(CONFORM, passed, tuple(findings))
-
-
-def _comment(comment: dict[str, Any]) -> str:
-    path = f"{comment['path']}: " if comment.get("path") else ""
-    return f"{path}{comment['summary']}"
 
 
 def _run(command: list[str], manifests: Manifests) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.check import store
-from infra.plan import Plan, run
+from infra.plan import Plan, run, stackfile
 from infra.progress import Steps
 
 
@@ -22,6 +22,18 @@ def local_plan(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(missing))
         yield run("local")
+
+
+@pytest.fixture(scope="session")
+def cloud_plans() -> list[Plan]:
+    """Every stack on AWS."""
+    plans = [
+        run(stack)
+        for stack in stackfile.stacks()
+        if stackfile.configuration(stackfile.locate(stack)).get("tradestack:platform") == "aws"
+    ]
+    assert {found.stack for found in plans} >= {"dev", "staging", "prod"}
+    return plans
 
 
 @pytest.fixture
