@@ -296,16 +296,19 @@ def _inherited(
             continue
         replaced = sorted(now & set(context.replaced))
         if replaced:
-            because = " and ".join(f"{_label(context.resources[urn])} is replaced" for urn in replaced)
+            because = _replaced([context.resources[urn] for urn in replaced])
         elif now != context.urns(old.property_dependencies.get(name, ())):
             because = "comes from other resources"
         else:
             continue
         before = {path_text(path): item for path, item in hidden(old.inputs[name], (name,))}
+        told: set[Path] = set()
         for path, item in hidden(value, (name,)):
             former = before.get(path_text(path))
-            if former is not None and type(former) is type(item):
-                yield Difference(path, Kind.CHANGED, former, item), because
+            whole = _without_place(path)
+            if former is not None and type(former) is type(item) and whole not in told:
+                told.add(whole)
+                yield Difference(whole, Kind.CHANGED, former, item), because
 
 
 def _provider(old: PlannedResource, new: PlannedResource, context: _Context) -> Iterator[Property]:
@@ -332,6 +335,16 @@ def _notes(old: PlannedResource, new: PlannedResource, properties: Sequence[Prop
         item.difference.path[0] == "defaultTags" for item in properties
     ):
         yield "the tags of every AWS resource are updated in place"
+
+
+def _without_place(path: Path) -> Path:
+    """The list that a value stands in, told once for all its values."""
+    return path[:-1] if isinstance(path[-1], Item) else path
+
+
+def _replaced(resources: Sequence[PlannedResource]) -> str:
+    first, others = _label(resources[0]), len(resources) - 1
+    return f"{first} and {others} more are replaced" if others else f"{first} is replaced"
 
 
 def _label(resource: PlannedResource) -> str:

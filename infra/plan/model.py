@@ -95,7 +95,14 @@ class Plan:
 
     def children(self, urn: str) -> list[PlannedResource]:
         """Direct children of a resource, in plan order."""
-        return [resource for resource in self.resources if resource.parent == urn]
+        return list(self._children.get(urn, ()))
+
+    @cached_property
+    def _children(self) -> Mapping[str, list[PlannedResource]]:
+        found: dict[str, list[PlannedResource]] = {}
+        for resource in self.resources:
+            found.setdefault(resource.parent, []).append(resource)
+        return found
 
 
 def masked(value: Any) -> Any:

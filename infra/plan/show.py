@@ -1,4 +1,4 @@
-"""A plan for people (tree and counts) and for programs (JSON)."""
+"""A plan by itself, for people (tree, counts, outputs) and for programs (JSON)."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -18,7 +18,6 @@ def document(plan: Plan) -> dict[str, Any]:
         "stack": plan.stack,
         "resources": [_resource(resource) for resource in plan.resources],
         "outputs": masked(plan.outputs),
-        "changes": None,
     }
 
 

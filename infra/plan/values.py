@@ -46,6 +46,13 @@ class Difference:
         return path_text(self.path)
 
     @property
+    def hidden(self) -> str:
+        """What to say where neither value can be told; empty where one can."""
+        if not all(isinstance(value, Unknown | Secret) for value in (self.old, self.new)):
+            return ""
+        return "another secret" if isinstance(self.new, Secret) else "another value"
+
+    @property
     def keys(self) -> Keys:
         """The path without the places in lists."""
         return tuple(part for part in self.path if isinstance(part, str))

@@ -1,15 +1,14 @@
 """Each rule of the comparison: what is created, updated, replaced, deleted, and what is refused."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.plan.diff import Action, Change, Diff, compare
-from infra.plan.identity import urn_of
-from infra.plan.model import UNKNOWN, Options, Plan, PlannedResource, Secret, masked
+from infra.plan.model import UNKNOWN, Plan, PlannedResource, Secret, masked
+from tests.plan.synthetic import plan as make
+from tests.plan.synthetic import resource, urn
 
-ROOT = urn_of("prod", "tradestack", "", "pulumi:pulumi:Stack", "tradestack-prod")
 DATABASE = "aws:rds/instance:Instance"
 BUCKET = "aws:s3/bucket:Bucket"
 QUEUE = "aws:sqs/queue:Queue"
@@ -17,43 +16,6 @@ TOPIC = "aws:sns/topic:Topic"
 SUBNET = "aws:ec2/subnet:Subnet"
 VPC = "aws:ec2/vpc:Vpc"
 PROVIDER = "pulumi:providers:aws"
-
-
-def _urn(type_: str, name: str, parent: str = ROOT) -> str:
-    return urn_of("prod", "tradestack", parent, type_, name)
-
-
-def _resource(
-    type_: str,
-    name: str,
-    inputs: dict[str, Any] | None = None,
-    *,
-    parent: str = ROOT,
-    needs: dict[str, list[str]] | None = None,
-    custom: bool = True,
-    provider: str = "",
-    **options: Any,
-) -> PlannedResource:
-    needs = needs or {}
-    return PlannedResource(
-        urn=_urn(type_, name, parent),
-        type=type_,
-        name=name,
-        parent=parent,
-        custom=custom,
-        inputs=inputs or {},
-        dependencies=tuple(sorted({urn for urns in needs.values() for urn in urns})),
-        property_dependencies={key: tuple(urns) for key, urns in needs.items()},
-        provider=provider,
-        options=Options(**options),
-    )
-
-
-def _plan(*resources: PlannedResource) -> Plan:
-    root = PlannedResource(
-        ROOT, "pulumi:pulumi:Stack", "tradestack-prod", "", False, {}, (), {}, "", Options()
-    )
-    return Plan("prod", "tradestack", (root, *resources), {}, Path("Pulumi.prod.yaml"))
 
 
 def _only(diff: Diff) -> Change:
@@ -66,16 +28,16 @@ def _paths(change: Change) -> list[str]:
 
 
 def _changed(type_: str, old: dict[str, Any], new: dict[str, Any], **options: Any) -> Diff:
-    return compare(_plan(_resource(type_, "x", old)), _plan(_resource(type_, "x", new, **options)))
+    return compare(make(resource(type_, "x", old)), make(resource(type_, "x", new, **options)))
 
 
 def test_two_equal_plans_have_no_change() -> None:
-    plan = _plan(_resource(QUEUE, "q", {"name": "q", "arn": UNKNOWN, "key": Secret("s")}))
+    plan = make(resource(QUEUE, "q", {"name": "q", "arn": UNKNOWN, "key": Secret("s")}))
     assert compare(plan, plan) == Diff((), 2)
 
 
 def test_against_nothing_everything_is_created() -> None:
-    diff = compare(None, _plan(_resource(QUEUE, "q"), _resource(TOPIC, "t")))
+    diff = compare(None, make(resource(QUEUE, "q"), resource(TOPIC, "t")))
     assert {change.action for change in diff.changes} == {Action.CREATE}
     assert diff.count(Action.CREATE) == 3
 
@@ -161,9 +123,9 @@ def test_a_type_nobody_has_looked_up_is_said_to_be_unknown() -> None:
 
 def test_a_secret_in_kubernetes_is_replaced_unless_the_provider_may_change_it() -> None:
     def secret(value: str, setting: dict[str, Any]) -> Plan:
-        provider = _resource("pulumi:providers:kubernetes", "kubernetes", setting)
+        provider = resource("pulumi:providers:kubernetes", "kubernetes", setting)
         inputs = {"metadata": {"name": "s", "namespace": "n"}, "stringData": Secret({"a": value})}
-        return _plan(provider, _resource("kubernetes:core/v1:Secret", "s", inputs, provider=provider.urn))
+        return make(provider, resource("kubernetes:core/v1:Secret", "s", inputs, provider=provider.urn))
 
     strict = _only(compare(secret("1", {}), secret("2", {})))
     mutable = {"enableSecretMutable": "true"}
@@ -173,13 +135,13 @@ def test_a_secret_in_kubernetes_is_replaced_unless_the_provider_may_change_it() 
 
 
 def test_deletion_is_told_with_what_is_lost() -> None:
-    change = _only(compare(_plan(_resource(BUCKET, "b", {"bucket": "b"})), _plan()))
+    change = _only(compare(make(resource(BUCKET, "b", {"bucket": "b"})), make()))
     assert (change.action, change.risk, change.refused) == (Action.DELETE, "loses the objects", "")
 
 
 def test_deletion_of_what_is_protected_is_refused() -> None:
-    old = _plan(_resource(DATABASE, "db", {"identifier": "db"}, protect=True))
-    change = _only(compare(old, _plan()))
+    old = make(resource(DATABASE, "db", {"identifier": "db"}, protect=True))
+    change = _only(compare(old, make()))
     assert (change.action, change.refused) == (Action.DELETE, "refused: protected")
 
 
@@ -187,7 +149,7 @@ def test_replacement_is_refused_while_both_plans_protect() -> None:
     """The engine lets one update unprotect and replace."""
 
     def plan(engine: str, protect: bool) -> Plan:
-        return _plan(_resource(DATABASE, "db", {"engine": engine}, protect=protect))
+        return make(resource(DATABASE, "db", {"engine": engine}, protect=protect))
 
     refused = _only(compare(plan("postgres", True), plan("mysql", True)))
     allowed = _only(compare(plan("postgres", True), plan("mysql", False)))
@@ -197,58 +159,58 @@ def test_replacement_is_refused_while_both_plans_protect() -> None:
 
 
 def test_deletion_protection_of_the_provider_is_told() -> None:
-    old = _plan(_resource(DATABASE, "db", {"identifier": "db", "deletionProtection": True}))
-    assert _only(compare(old, _plan())).refused == "refused by the provider: deletionProtection"
+    old = make(resource(DATABASE, "db", {"identifier": "db", "deletionProtection": True}))
+    assert _only(compare(old, make())).refused == "refused by the provider: deletionProtection"
 
 
 def test_what_is_retained_is_not_lost() -> None:
-    old = _plan(_resource(BUCKET, "b", {"bucket": "b"}, retain_on_delete=True))
-    change = _only(compare(old, _plan()))
+    old = make(resource(BUCKET, "b", {"bucket": "b"}, retain_on_delete=True))
+    change = _only(compare(old, make()))
     assert (change.risk, change.notes) == ("", ("kept at the provider: retain_on_delete",))
 
 
 def test_protection_that_goes_is_a_danger_of_its_own() -> None:
-    old = _plan(_resource(DATABASE, "db", protect=True))
-    change = _only(compare(old, _plan(_resource(DATABASE, "db"))))
+    old = make(resource(DATABASE, "db", protect=True))
+    change = _only(compare(old, make(resource(DATABASE, "db"))))
     assert (change.action, change.risk) == (Action.UPDATE, "no longer protected: the database")
 
 
-@pytest.mark.parametrize("alias", ["name=old", _urn(DATABASE, "old")])
+@pytest.mark.parametrize("alias", ["name=old", urn(DATABASE, "old")])
 def test_a_rename_with_an_alias_is_the_same_resource(alias: str) -> None:
-    old = _plan(_resource(DATABASE, "old", {"identifier": "trading"}, protect=True))
-    new = _plan(_resource(DATABASE, "new", {"identifier": "trading"}, protect=True, aliases=(alias,)))
+    old = make(resource(DATABASE, "old", {"identifier": "trading"}, protect=True))
+    new = make(resource(DATABASE, "new", {"identifier": "trading"}, protect=True, aliases=(alias,)))
     assert compare(old, new) == Diff((), 2)
 
 
 def test_children_follow_their_parent_s_alias() -> None:
     def plan(name: str, *aliases: str) -> Plan:
-        component = _resource("tradestack:aws:Database", name, custom=False, aliases=aliases)
-        return _plan(component, _resource(DATABASE, f"{name}-primary", parent=component.urn))
+        component = resource("tradestack:aws:Database", name, custom=False, aliases=aliases)
+        return make(component, resource(DATABASE, f"{name}-primary", parent=component.urn))
 
     assert compare(plan("db"), plan("database", "name=db")) == Diff((), 3)
 
 
 def test_a_new_parent_with_an_alias_is_the_same_resource() -> None:
-    component = _resource("tradestack:aws:Database", "db", custom=False)
-    old = _plan(component, _resource(DATABASE, "x"))
-    new = _plan(component, _resource(DATABASE, "x", parent=component.urn, aliases=("noParent",)))
+    component = resource("tradestack:aws:Database", "db", custom=False)
+    old = make(component, resource(DATABASE, "x"))
+    new = make(component, resource(DATABASE, "x", parent=component.urn, aliases=("noParent",)))
     assert compare(old, new).changes == ()
 
 
 @pytest.mark.parametrize("identifier", ["trading", "other"])
 def test_a_renamed_database_without_an_alias_is_replaced_and_refused(identifier: str) -> None:
-    old = _plan(_resource(DATABASE, "old", {"identifier": "trading"}, protect=True))
-    new = _plan(_resource(DATABASE, "new", {"identifier": identifier}, protect=True))
+    old = make(resource(DATABASE, "old", {"identifier": "trading"}, protect=True))
+    new = make(resource(DATABASE, "new", {"identifier": identifier}, protect=True))
     change = _only(compare(old, new))
     assert (change.action, change.refused) == (Action.REPLACE, "refused: protected")
     assert change.risk == "loses the database"
-    assert change.former_urn == _urn(DATABASE, "old")
+    assert change.former_urn == urn(DATABASE, "old")
     assert "without an alias" in change.notes[0]
 
 
 def test_what_only_shares_its_type_is_no_rename() -> None:
-    old = _plan(_resource(QUEUE, "a", {"name": "a"}), _resource(QUEUE, "b", {"name": "b"}))
-    new = _plan(_resource(QUEUE, "c", {"name": "c"}))
+    old = make(resource(QUEUE, "a", {"name": "a"}), resource(QUEUE, "b", {"name": "b"}))
+    new = make(resource(QUEUE, "c", {"name": "c"}))
     diff = compare(old, new)
     assert (diff.count(Action.CREATE), diff.count(Action.DELETE), diff.count(Action.REPLACE)) == (1, 2, 0)
 
@@ -276,17 +238,17 @@ def test_replace_on_changes_replaces() -> None:
 
 
 def _chain(cidr: str) -> Plan:
-    vpc = _resource(VPC, "vpc", {"cidrBlock": cidr})
+    vpc = resource(VPC, "vpc", {"cidrBlock": cidr})
     inputs = {"vpcId": UNKNOWN, "cidrBlock": "10.0.1.0/24"}
-    subnet = _resource(SUBNET, "subnet", inputs, needs={"vpcId": [vpc.urn]})
-    group = _resource(
+    subnet = resource(SUBNET, "subnet", inputs, needs={"vpcId": [vpc.urn]})
+    group = resource(
         "aws:rds/subnetGroup:SubnetGroup",
         "group",
         {"name": "g", "subnetIds": [UNKNOWN]},
         needs={"subnetIds": [subnet.urn]},
     )
-    database = _resource(DATABASE, "db", {"dbSubnetGroupName": "g"}, needs={"dbSubnetGroupName": [group.urn]})
-    return _plan(vpc, subnet, group, database)
+    database = resource(DATABASE, "db", {"dbSubnetGroupName": "g"}, needs={"dbSubnetGroupName": [group.urn]})
+    return make(vpc, subnet, group, database)
 
 
 def test_a_replacement_reaches_whatever_uses_its_unknown_outputs() -> None:
@@ -305,9 +267,9 @@ def test_a_replacement_reaches_whatever_uses_its_unknown_outputs() -> None:
 
 def test_secrets_of_a_replaced_password_change_too() -> None:
     def plan(length: int) -> Plan:
-        password = _resource("random:index/randomPassword:RandomPassword", "p", {"length": length})
+        password = resource("random:index/randomPassword:RandomPassword", "p", {"length": length})
         inputs = {"password": Secret("reference")}
-        return _plan(password, _resource(DATABASE, "db", inputs, needs={"password": [password.urn]}))
+        return make(password, resource(DATABASE, "db", inputs, needs={"password": [password.urn]}))
 
     diff = compare(plan(20), plan(32))
     assert {change.resource.name: change.action for change in diff.changes} == {
@@ -317,11 +279,11 @@ def test_secrets_of_a_replaced_password_change_too() -> None:
 
 
 def test_unknown_values_from_other_resources_are_a_change() -> None:
-    first, second = _resource(TOPIC, "a"), _resource(TOPIC, "b")
+    first, second = resource(TOPIC, "a"), resource(TOPIC, "b")
 
     def plan(source: PlannedResource) -> Plan:
         inputs = {"topic": UNKNOWN}
-        return _plan(first, second, _resource(QUEUE, "q", inputs, needs={"topic": [source.urn]}))
+        return make(first, second, resource(QUEUE, "q", inputs, needs={"topic": [source.urn]}))
 
     change = _only(compare(plan(first), plan(second)))
     assert change.properties[0].because == "comes from other resources"
@@ -330,9 +292,9 @@ def test_unknown_values_from_other_resources_are_a_change() -> None:
 
 def test_unknown_values_of_a_renamed_resource_with_an_alias_are_no_change() -> None:
     def plan(topic: PlannedResource) -> Plan:
-        return _plan(topic, _resource(QUEUE, "q", {"topic": UNKNOWN}, needs={"topic": [topic.urn]}))
+        return make(topic, resource(QUEUE, "q", {"topic": UNKNOWN}, needs={"topic": [topic.urn]}))
 
-    old, new = plan(_resource(TOPIC, "a")), plan(_resource(TOPIC, "b", aliases=("name=a",)))
+    old, new = plan(resource(TOPIC, "a")), plan(resource(TOPIC, "b", aliases=("name=a",)))
     assert compare(old, new).changes == ()
 
 
@@ -362,8 +324,8 @@ def test_a_plain_value_that_becomes_secret_is_not_told_any_more() -> None:
 
 def test_region_of_the_provider_replaces_all_it_manages() -> None:
     def plan(region: str) -> Plan:
-        provider = _resource(PROVIDER, "aws", {"region": region})
-        return _plan(provider, _resource(BUCKET, "b", {"bucket": "b"}, provider=provider.urn))
+        provider = resource(PROVIDER, "aws", {"region": region})
+        return make(provider, resource(BUCKET, "b", {"bucket": "b"}, provider=provider.urn))
 
     diff = compare(plan("us-east-1"), plan("eu-west-1"))
     assert [(change.resource.name, change.action) for change in diff.changes] == [
@@ -389,10 +351,10 @@ def test_lists_of_objects_are_matched_by_name() -> None:
 
 
 def test_dangerous_changes_stand_first() -> None:
-    database = _resource(DATABASE, "db", {"engine": "postgres"})
-    old = _plan(_resource(QUEUE, "q", {"a": 1}), _resource(VPC, "v", {"cidrBlock": "a"}), database)
-    changed = _resource(DATABASE, "db", {"engine": "mysql"})
-    new = _plan(_resource(QUEUE, "q", {"a": 2}), _resource(VPC, "v", {"cidrBlock": "b"}), changed)
+    database = resource(DATABASE, "db", {"engine": "postgres"})
+    old = make(resource(QUEUE, "q", {"a": 1}), resource(VPC, "v", {"cidrBlock": "a"}), database)
+    changed = resource(DATABASE, "db", {"engine": "mysql"})
+    new = make(resource(QUEUE, "q", {"a": 2}), resource(VPC, "v", {"cidrBlock": "b"}), changed)
     assert [change.resource.name for change in compare(old, new).changes] == ["db", "v", "q"]
 
 

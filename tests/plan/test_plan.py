@@ -107,7 +107,7 @@ def test_two_processes_print_the_same_bytes() -> None:
 
 def test_json_has_the_agreed_form(local_plan: Plan) -> None:
     document = json.loads(json.dumps(show.document(local_plan)))
-    assert set(document) == {"stack", "resources", "outputs", "changes"}
+    assert set(document) == {"stack", "resources", "outputs"}
     assert document["stack"] == "local"
     wanted = {"urn": str, "type": str, "name": str, "parent": str, "inputs": dict, "dependencies": list}
     wanted |= {"protect": bool, "secrets": list}
