@@ -8,7 +8,6 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 from components.aws.alerts import Alarm, make_alarm
 from components.aws.identity import Role, RoleArgs, Statement, trust
 from components.aws.scope import Scope
-from components.skips import Skip
 
 _STREAM_NAME_LIMIT = 128
 _DELIVERY_NAME_LIMIT = 64
@@ -201,12 +200,3 @@ def _permissions(args: AnalyticsArgs, stream_arn: Input[str], log_name: str) -> 
 
 def _via(service: str, region: str) -> str:
     return f"{service}.{region}.amazonaws.com"
-
-
-_NO_STORE = (
-    "The source is an encrypted Kinesis stream; Firehose keeps no records of its own that it could encrypt."
-)
-SKIPS: tuple[Skip, ...] = tuple(
-    Skip(check, "aws:kinesis/firehoseDeliveryStream:FirehoseDeliveryStream", _NO_STORE)
-    for check in ("CKV_AWS_240", "CKV_AWS_241")
-)

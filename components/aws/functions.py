@@ -191,7 +191,7 @@ class Functions(ComponentResource):
             memory_size=spec.memory_mib,
             reserved_concurrent_executions=spec.concurrency,
             environment={"variables": dict(spec.environment)} if spec.environment else None,
-            kms_key_arn=args.key_arn,
+            kms_key_arn=args.key_arn if spec.environment else None,
             tracing_config={"mode": "Active"},
             dead_letter_config={"target_arn": self.dead_letter_arn},
             logging_config={"log_format": "JSON", "log_group": logs.name},

@@ -9,7 +9,6 @@ from pulumi import Input, Output, Resource, ResourceOptions
 from components.aws.alerts import Alarm, make_alarm
 from components.aws.identity import Role, RoleArgs, Statement, trust
 from components.aws.scope import Scope
-from components.skips import Skip
 
 _LIMIT = 32
 """Most characters of the name of a load balancer or target group."""
@@ -293,12 +292,3 @@ def _permissions(args: RolloutArgs) -> list[Statement]:
             {"StringEquals": {"iam:PassedToService": "ecs-tasks.amazonaws.com"}},
         ),
     ]
-
-
-SKIPS: tuple[Skip, ...] = (
-    Skip(
-        "CKV2_AWS_28",
-        "aws:lb/loadBalancer:LoadBalancer",
-        "The load balancer is internal and forwards TCP; a web application firewall cannot stand before it.",
-    ),
-)

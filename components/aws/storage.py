@@ -264,12 +264,6 @@ SKIPS: tuple[Skip, ...] = (
         name="logs",
     ),
     Skip(
-        "CKV_AWS_18",
-        "aws:s3/bucket:Bucket",
-        "The bucket that receives the access logs would log its own log writes without end.",
-        name="logs",
-    ),
-    Skip(
         "CKV_AWS_144",
         "aws:s3/bucket:Bucket",
         "What has to survive the loss of a region is copied there by AWS Backup, not by bucket replication.",

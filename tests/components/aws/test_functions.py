@@ -83,7 +83,7 @@ def test_each_is_traced_bounded_encrypted_and_has_dead_letters(made: Any) -> Non
     for name, item in every(made, "Function").items():
         assert item["tracingConfig"] == {"mode": "Active"}
         assert item["reservedConcurrentExecutions"] >= 1
-        assert item["kmsKeyArn"] == "arn:environment-key"
+        assert (item.get("kmsKeyArn") == "arn:environment-key") == ("environment" in item)
         assert item["deadLetterConfig"] == {"targetArn": "arn:made:Queue:functions-dead"}
         assert item["loggingConfig"]["logGroup"] == f"/aws/lambda/tradestack-test-{name}"
         assert (logs[name]["kmsKeyId"], logs[name]["retentionInDays"]) == ("arn:log-key", 30)
