@@ -36,7 +36,7 @@ class BucketSpec:
     lock_mode: Literal["GOVERNANCE", "COMPLIANCE"] = "GOVERNANCE"
     """GOVERNANCE can be lifted by who has the permission, COMPLIANCE by nobody, not even the account."""
     confidential: bool = False
-    """Refuses every principal of another account and every object under another key than the bucket's."""
+    """Refuses every principal of another account and every object under a key of another account."""
     receives_logs: bool = False
     """AWS services write their access logs here; exactly one bucket has it."""
 
@@ -207,8 +207,8 @@ def _statements(args: StorageArgs, spec: BucketSpec, arn: str) -> list[Statement
         # Without the header S3 takes the bucket's default, so only a header that says otherwise is refused.
         encryption = "s3:x-amz-server-side-encryption"
         key = f"{encryption}-aws-kms-key-id"
-        other_key: dict[str, dict[str, Input[str]]] = {
-            "StringNotEquals": {key: args.key_arn},
+        foreign_key: dict[str, dict[str, Input[str]]] = {
+            "StringNotLike": {key: args.scope.arn("kms", "key/*")},
             "Null": {key: "false"},
         }
         plain: dict[str, dict[str, Input[str]]] = {
@@ -217,7 +217,7 @@ def _statements(args: StorageArgs, spec: BucketSpec, arn: str) -> list[Statement
         }
         found += [
             deny("OnlyThisAccount", ("s3:*",), foreign),
-            deny("OnlyThisKey", ("s3:PutObject",), other_key),
+            deny("OnlyOwnKeys", ("s3:PutObject",), foreign_key),
             deny("OnlyKms", ("s3:PutObject",), plain),
         ]
     if spec.receives_logs:

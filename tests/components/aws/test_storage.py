@@ -120,14 +120,17 @@ def test_only_backups_are_locked(made: Any) -> None:
     assert locked == {"backups"}
 
 
-def test_identity_documents_take_no_foreigner_and_no_other_key(made: Any) -> None:
+def test_identity_documents_take_no_foreigner_and_no_foreign_key(made: Any) -> None:
     found = statements(made, "kyc")
     foreign = found["OnlyThisAccount"]["Condition"]
     assert foreign["StringNotEquals"] == {"aws:PrincipalAccount": "123456789012"}
     assert foreign["Bool"] == {"aws:PrincipalIsAWSService": "false"}
     header = "s3:x-amz-server-side-encryption-aws-kms-key-id"
-    condition = found["OnlyThisKey"]["Condition"]
-    assert condition == {"StringNotEquals": {header: "arn:key"}, "Null": {header: "false"}}
+    condition = found["OnlyOwnKeys"]["Condition"]
+    assert condition == {
+        "StringNotLike": {header: "arn:aws:kms:us-east-1:123456789012:key/*"},
+        "Null": {header: "false"},
+    }
     assert "OnlyThisAccount" not in statements(made, "reports")
 
 
