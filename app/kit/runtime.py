@@ -78,8 +78,7 @@ class Backends:
         from app.kit.database import Database
 
         self.check(frozenset({Need.DATABASE}))
-        password = self._settings.database_password
-        return Database(str(self._settings.database_url), password.get_secret_value() if password else None)
+        return Database(str(self._settings.database_url), self._settings.password("database_password"))
 
     @cached_property
     def bus(self) -> Bus:
@@ -87,9 +86,11 @@ class Backends:
         self.check(frozenset({Need.BUS}))
         url = str(self._settings.bus_url)
         if url.startswith("kafka://"):
-            from app.kit.bus.kafka import KafkaBus
+            from app.kit.bus.kafka import KafkaBus, msk_iam
 
-            return KafkaBus(url.removeprefix("kafka://"), "tradestack")
+            by_role = self._settings.bus_security == "msk-iam"
+            security = msk_iam(str(self._settings.aws_region)) if by_role else None
+            return KafkaBus(url.removeprefix("kafka://"), "tradestack", security)
         from app.kit.bus.memory import MemoryBus
 
         return MemoryBus()
@@ -102,8 +103,7 @@ class Backends:
         if url.startswith("redis"):
             from app.kit.cache.redis import RedisCache
 
-            password = self._settings.cache_password
-            return RedisCache(url, password.get_secret_value() if password else None)
+            return RedisCache(url, self._settings.password("cache_password"))
         from app.kit.cache.memory import MemoryCache
 
         return MemoryCache()

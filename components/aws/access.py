@@ -62,6 +62,47 @@ def add_rules(
         )
 
 
+def add_network(
+    name: str,
+    group: aws.ec2.SecurityGroup,
+    client: str,
+    cidr: str,
+    port: int,
+    *,
+    scope: Scope,
+    parent: Resource,
+) -> None:
+    """Let a network reach a port of a group that `make_access` made."""
+    aws.vpc.SecurityGroupIngressRule(
+        f"{name}-{client}",
+        security_group_id=group.id,
+        description=client,
+        ip_protocol="tcp",
+        from_port=port,
+        to_port=port,
+        cidr_ipv4=cidr,
+        tags=scope.tags(scope.name(name, client, limit=255)),
+        opts=ResourceOptions(parent=parent),
+    )
+
+
+def allow_api(
+    name: str, cluster_group_id: Input[str], client_group_id: Input[str], *, scope: Scope, parent: Resource
+) -> None:
+    """Let a client inside the VPC reach the Kubernetes API, which answers in the cluster's group."""
+    aws.vpc.SecurityGroupIngressRule(
+        f"{name}-api",
+        security_group_id=cluster_group_id,
+        description=f"Kubernetes API from {name}",
+        ip_protocol="tcp",
+        from_port=443,
+        to_port=443,
+        referenced_security_group_id=client_group_id,
+        tags=scope.tags(scope.name(name, "api", limit=255)),
+        opts=ResourceOptions(parent=parent),
+    )
+
+
 def make_log_group(
     name: str, path: str, *, scope: Scope, key_arn: Input[str], days: int, parent: Resource
 ) -> aws.cloudwatch.LogGroup:

@@ -228,6 +228,9 @@ class Cluster(ComponentResource):
             role = self._role("ebs", trusted, ["service-role/AmazonEBSCSIDriverPolicy"])
             account = "ebs-csi-controller-sa"
             self._grant_key("ebs", role.arn)
+        elif addon == "amazon-cloudwatch-observability":
+            policies = ["AWSXRayDaemonWriteAccess", "CloudWatchAgentServerPolicy"]
+            account, role = "cloudwatch-agent", self._role("telemetry", trusted, policies)
         else:
             return None
         return [aws.eks.AddonPodIdentityAssociationArgs(service_account=account, role_arn=role.arn)]

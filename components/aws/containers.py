@@ -143,8 +143,6 @@ class Containers(ComponentResource):
     """Roles of all tasks, which whoever registers a new revision of them passes on."""
     task_definitions: dict[str, Output[str]]
     """Role → ARN of its task definition."""
-    task_role_arns: list[Output[str]]
-    """Roles that whoever starts a task must be allowed to pass."""
 
     def __init__(self, name: str, args: ContainersArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Containers", name, None, opts)
@@ -164,7 +162,6 @@ class Containers(ComponentResource):
         )
         tasks = {item.role.name: make_task(place, item, parent=self) for item in args.roles}
         self.task_definitions = {role: task.arn for role, task in tasks.items()}
-        self.task_role_arns = [arn for task in tasks.values() for arn in task.role_arns]
         self.role_arns = [arn for task in tasks.values() for arn in task.role_arns]
         for item in args.roles:
             if item.role.kind is Kind.SERVICE:

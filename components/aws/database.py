@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
-from components.aws.access import make_access, make_log_group
+from components.aws.access import add_network, make_access, make_log_group
 from components.aws.alerts import Alarm, make_alarm
 from components.aws.identity import Role, RoleArgs, trust
 from components.aws.scope import Scope
@@ -74,6 +74,8 @@ class DatabaseArgs:
     """AWS refuses the deletion, whoever asks."""
     protect: bool
     """Pulumi refuses the deletion and the replacement."""
+    client_cidrs: Mapping[str, str] = field(default_factory=dict)
+    """Private networks beside them that may connect, by name."""
     port: int = 5433
     """TCP port, 1150 to 65535; not PostgreSQL's usual one."""
     user: str = "tradestack"
@@ -193,6 +195,8 @@ class Database(ComponentResource):
             what="PostgreSQL",
             parent=self,
         )
+        for client, cidr in args.client_cidrs.items():
+            add_network(name, self._access, client, cidr, args.port, scope=self._scope, parent=self)
         self._monitoring = Role(
             f"{name}-monitoring",
             RoleArgs(

@@ -100,6 +100,10 @@ class Edge(ComponentResource):
     """The certificate, known once it is issued."""
     web_acl_arn: Output[str]
     """The firewall's web ACL."""
+    load_balancer_suffix: Output[str]
+    """The load balancer as CloudWatch names it."""
+    target_group_suffix: Output[str]
+    """The target group as CloudWatch names it."""
 
     def __init__(self, name: str, args: EdgeArgs, opts: ResourceOptions | None = None) -> None:
         _check(args)
@@ -111,6 +115,7 @@ class Edge(ComponentResource):
         balancer = self._make_balancer()
         targets = self._make_targets()
         self.target_group_arn = targets.arn
+        self.load_balancer_suffix, self.target_group_suffix = balancer.arn_suffix, targets.arn_suffix
         self._listen(balancer, targets)
         self.url = self._make_records(balancer)
         firewall = FirewallArgs(

@@ -24,8 +24,6 @@ class KeyArgs:
     """What it encrypts, in words."""
     services: Sequence[str] = ()
     """AWS services that use it on the account's behalf, such as `logs.us-east-1.amazonaws.com`."""
-    principals: Sequence[str] = ()
-    """ARNs of the account's own roles that use it directly, such as service-linked ones."""
     protect: bool = False
     """Refuses its deletion by Pulumi; what it encrypts would be lost."""
 
@@ -56,6 +54,13 @@ class Key(ComponentResource):
         self.register_outputs({"arn": self.arn})
 
 
+def _own(service: str, scope: Scope) -> dict[str, dict[str, str]]:
+    """When `service` acts for this account; CloudWatch Logs tells it by the log group."""
+    if service.startswith("logs."):
+        return {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": scope.arn("logs", "*")}}
+    return {"StringEquals": {"aws:SourceAccount": scope.account}}
+
+
 def _statements(args: KeyArgs) -> list[Statement]:
     root = args.scope.arn("iam", "root", region="")
     # In a key policy `*` means this key; without the account's own statement nobody could manage it.
@@ -64,13 +69,10 @@ def _statements(args: KeyArgs) -> list[Statement]:
         Statement(
             (*_USE, "kms:CreateGrant"),
             ("*",),
-            {"StringEquals": {"aws:SourceAccount": args.scope.account}},
+            _own(service, args.scope),
             principals={"Service": service},
             sid="Use" + "".join(part.capitalize() for part in service.replace(".", "-").split("-")[:-2]),
         )
         for service in args.services
     ]
-    roles = [
-        Statement((*_USE, "kms:CreateGrant"), ("*",), principals={"AWS": list(args.principals)}, sid="Roles")
-    ]
-    return [owner, *services, *(roles if args.principals else [])]
+    return [owner, *services]

@@ -82,14 +82,16 @@ class Messaging(ComponentResource):
     """Queue → ARN of its dead letters."""
     topic_arns: dict[str, Output[str]]
     """Topic → ARN."""
-    queue_names: list[str]
-    """Full names of the queues, without those of dead letters."""
+    queue_names: dict[str, str]
+    """Queue → full name, without those of dead letters."""
 
     def __init__(self, name: str, args: MessagingArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Messaging", name, None, opts)
         self._args = args
         self.queue_urls, self.queue_arns, self.dead_letter_arns, self.topic_arns = {}, {}, {}, {}
-        self.queue_names = [args.scope.name(spec.name, limit=QUEUE_NAME_LIMIT) for spec in args.queues]
+        self.queue_names = {
+            spec.name: args.scope.name(spec.name, limit=QUEUE_NAME_LIMIT) for spec in args.queues
+        }
         publishers = [
             args.scope.arn("sns", args.scope.name(topic, limit=_TOPIC_NAME_LIMIT)) for topic in TOPICS
         ]

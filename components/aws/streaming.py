@@ -17,7 +17,6 @@ _IAM_PORT = 9098
 _EXPORTER_PORTS = {"jmx-exporter": 11001, "node-exporter": 11002}
 _VERSION = re.compile(r"\d+\.\d+\.x\.kraft")
 _ZONES = (2, 3)
-_MOST_REPLICAS = 3
 _STORAGE_TARGET_PERCENT = 70
 _DISK_ALARM_PERCENT = 85
 _MONITORING = ("DEFAULT", "PER_BROKER", "PER_TOPIC_PER_BROKER", "PER_TOPIC_PER_PARTITION")
@@ -53,6 +52,10 @@ class StreamingArgs:
     """GiB of each broker, 1 to 16384; it can be raised, never lowered."""
     protect: bool
     """Pulumi refuses the deletion and the replacement."""
+    replication_factor: int = 3
+    """Copies of every partition, at most one on each broker."""
+    min_insync: int = 2
+    """Copies that must have a record before it is acknowledged; below `replication_factor`."""
     max_storage_gib: int = 0
     """GiB up to which each broker's storage grows by itself, from 70 % of use on; 0 for not at all."""
     metrics_security_group_ids: Mapping[str, Input[str]] = field(default_factory=dict)
@@ -75,6 +78,11 @@ class StreamingArgs:
             )
         if self.brokers < 1 or self.brokers % len(self.subnet_ids):
             raise ValueError(f"brokers {self.brokers}: a multiple of the {len(self.subnet_ids)} zones")
+        if not 1 <= self.min_insync < self.replication_factor <= self.brokers:
+            raise ValueError(
+                f"replication_factor {self.replication_factor}: above min_insync ({self.min_insync}) and at "
+                f"most brokers ({self.brokers})"
+            )
         if not 1 <= self.storage_gib <= 16384:
             raise ValueError(f"storage_gib {self.storage_gib}: MSK allows 1 to 16384 for each broker")
         if self.max_storage_gib and not self.storage_gib < self.max_storage_gib <= 16384:
@@ -101,12 +109,14 @@ class Streaming(ComponentResource):
     """ARN of the cluster."""
     cluster_name: str
     """Name of the cluster."""
+    port: int
+    """TCP port of the brokers: TLS with IAM."""
 
     def __init__(self, name: str, args: StreamingArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Streaming", name, None, opts)
         self._name, self._args, self._scope = name, args, args.scope
         self._child = ResourceOptions(parent=self)
-        self.cluster_name = self._scope.name(name, limit=_NAME_LIMIT)
+        self.cluster_name, self.port = self._scope.name(name, limit=_NAME_LIMIT), _IAM_PORT
         cluster = self._make_cluster()
         self.cluster_arn = cluster.arn
         self.bootstrap_brokers = cluster.bootstrap_brokers_sasl_iam
@@ -158,7 +168,9 @@ class Streaming(ComponentResource):
             self._name,
             name=self._scope.name(self._name, limit=_NAME_LIMIT),
             description="Nothing that was confirmed is lost",
-            server_properties=server_properties(args.brokers, args.partitions, args.retention_hours),
+            server_properties=server_properties(
+                args.replication_factor, args.min_insync, args.partitions, args.retention_hours
+            ),
             opts=self._child,
         )
         logs = make_log_group(
@@ -267,10 +279,8 @@ class Streaming(ComponentResource):
             )
 
 
-def server_properties(brokers: int, partitions: int, retention_hours: int) -> str:
-    """Kafka's settings: three copies where there are three brokers, all but one of them in step."""
-    copies = min(_MOST_REPLICAS, brokers)
-    in_step = max(1, copies - 1)
+def server_properties(copies: int, in_step: int, partitions: int, retention_hours: int) -> str:
+    """Kafka's settings; `in_step` of the `copies` must have a record before it is acknowledged."""
     properties = {
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,

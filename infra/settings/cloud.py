@@ -40,7 +40,11 @@ INTERFACE_ENDPOINTS = ("ecr.api", "ecr.dkr", "logs", "secretsmanager", "ssm", "s
 """Services that pods and nodes reach without leaving the network (security assertion 14, EC2.10)."""
 
 
+BROKER_ZONES = 3
+"""Zones over which MSK spreads brokers; it takes two or three."""
+
 ADDONS = {
+    "amazon-cloudwatch-observability": "v6.4.0-eksbuild.1",
     "aws-ebs-csi-driver": "v1.66.0-eksbuild.1",
     "coredns": "v1.13.2-eksbuild.31",
     "eks-pod-identity-agent": "v1.3.10-eksbuild.3",
@@ -108,7 +112,9 @@ class ClusterSettings(Section):
 class DatabaseSettings(Section):
     """RDS for PostgreSQL."""
 
-    engine_version: Annotated[str, matching(r"1[5-9]\.\d{1,2}", "a PostgreSQL version such as 17.6")] = "17.6"
+    engine_version: Annotated[
+        str, matching(r"1[5-9](\.\d{1,2})?", "a PostgreSQL version such as 17 or 17.6")
+    ] = "17"
     instance_class: Annotated[str, one_of(sizes.DATABASE)]
     storage: Annotated[int, whole(20, 65536, "a number of GiB")] = 50
     """Allocated storage in GiB."""
@@ -125,7 +131,7 @@ class DatabaseSettings(Section):
 class CacheSettings(Section):
     """ElastiCache for Valkey."""
 
-    engine_version: Annotated[str, one_of(("7.2", "8.0", "8.1"))] = "8.0"
+    engine_version: Annotated[str, one_of(("7.2", "8.0", "8.1", "8.2"))] = "8.2"
     node_type: Annotated[str, one_of(sizes.CACHE)]
     mode: Literal["replication", "cluster"] = "replication"
     shards: Annotated[int, whole(1, 90)] = 1
@@ -138,8 +144,8 @@ class StreamingSettings(Section):
     """MSK."""
 
     kafka_version: Annotated[
-        str, matching(r"[34]\.\d+\.x\.kraft", "a Kafka version in KRaft mode such as 3.9.x.kraft")
-    ] = "3.9.x.kraft"
+        str, matching(r"[34]\.\d+\.x\.kraft", "a Kafka version in KRaft mode such as 4.1.x.kraft")
+    ] = "4.1.x.kraft"
     broker_type: Annotated[str, one_of(sizes.BROKER)]
     brokers: Annotated[int, whole(3, 30)] = 3
     storage: Annotated[int, whole(10, 16384, "a number of GiB")] = 50
@@ -204,6 +210,12 @@ class DeliverySettings(Section):
     """CodeConnections connection to the repository's host."""
     repository: Repository
     branch: Text = "main"
+    deployer_role: Arn
+    """Role that may change the stack; made beforehand, outside the stack."""
+    backend: Text = "https://api.pulumi.com"
+    """Where the engine keeps the stack's state."""
+    token_secret: Arn | None = None
+    """Secret with the access token of that backend, as plain text; none where it wants none."""
     approval: bool = False
     """A person must approve before the rollout."""
 

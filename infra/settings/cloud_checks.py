@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
-from infra.settings.cloud import CloudSettings
+from infra.settings.cloud import BROKER_ZONES, CloudSettings
 from infra.settings.rules import Problem, reads
 
 _PRODUCTION_BACKUP_DAYS = 30
@@ -84,8 +84,10 @@ def _nodes_can_run_the_platform(settings: CloudSettings) -> Iterator[Problem]:
 @reads(CloudSettings, "database")
 def _database_can_grow(settings: CloudSettings) -> Iterator[Problem]:
     given = settings.database
-    if given.max_storage < given.storage:
-        yield Problem("database.maxStorage", given.max_storage, f"at least storage, which is {given.storage}")
+    least = -(-given.storage * 11 // 10)
+    if given.max_storage < least:
+        allowed = f"at least {least}, 10 % above storage"
+        yield Problem("database.maxStorage", given.max_storage, allowed)
 
 
 @reads(CloudSettings, "cache")
@@ -97,11 +99,12 @@ def _cache_has_its_shape(settings: CloudSettings) -> Iterator[Problem]:
         yield Problem("cache.shards", given.shards, "at least 2, because mode is cluster")
 
 
-@reads(CloudSettings, "streaming", "network")
+@reads(CloudSettings, "streaming")
 def _brokers_can_hold_replicas(settings: CloudSettings) -> Iterator[Problem]:
-    given, zones = settings.streaming, len(settings.network.zones)
-    if zones >= _LEAST_ZONES and given.brokers % zones:
-        yield Problem("streaming.brokers", given.brokers, f"a multiple of the zones, which are {zones}")
+    given = settings.streaming
+    if given.brokers % BROKER_ZONES:
+        allowed = f"a multiple of {BROKER_ZONES}, the same number in each zone"
+        yield Problem("streaming.brokers", given.brokers, allowed)
     if given.replication_factor > given.brokers:
         allowed = f"at most brokers, which is {given.brokers}"
         yield Problem("streaming.replicationFactor", given.replication_factor, allowed)

@@ -5,10 +5,18 @@ import pulumi_aws as aws
 import pulumi_random
 from pulumi import ResourceOptions
 
+from app.roles import ROLES
+from components.aws.edge import Edge, EdgeArgs
 from components.aws.scope import Scope
 from infra.settings import NAMESPACES, CloudSettings
+from stacks.base import ENTRY
 from stacks.cloud.compute import kubernetes_provider, make_cluster
-from stacks.cloud.foundation import APP_REPOSITORY, make_foundation
+from stacks.cloud.containers import Neighbours, make_containers, make_task_network
+from stacks.cloud.data import make_data_services
+from stacks.cloud.foundation import APP_REPOSITORY, Foundation, make_foundation
+from stacks.cloud.operations import Parts, make_operations
+from stacks.cloud.services import make_services
+from stacks.cloud.workloads import Surroundings, make_cluster_workloads
 from stacks.outputs import Outputs
 
 
@@ -24,17 +32,66 @@ def build(settings: CloudSettings) -> Outputs:
         allowed_account_ids=[settings.account],
         default_tags=aws.ProviderDefaultTagsArgs(tags=tags),
     )
-    opts = ResourceOptions(providers=[provider, pulumi_random.Provider("random")])
+    random = pulumi_random.Provider("random")
+    opts = ResourceOptions(providers=[provider, random])
     base = make_foundation(settings, scope, opts)
-    cluster = make_cluster(settings, base, tags, opts)
-    kubernetes_provider(cluster, ResourceOptions())
     image = f"{base.registry.repository_urls[APP_REPOSITORY]}@{settings.image.digest}"
+    services = make_services(settings, base, image, opts)
+    cluster = make_cluster(settings, base, tags, opts)
+    edge = _make_edge(settings, base, cluster.security_group_id, opts)
+    tasks = make_task_network(base, opts)
+    clients = {"cluster": cluster.security_group_id, "tasks": tasks.security_group_id}
+    data = make_data_services(settings, base, clients, services.rotation, opts)
+    containers = make_containers(settings, Neighbours(base, services, data, tasks, image), opts)
+    inside = ResourceOptions(providers=[kubernetes_provider(cluster), random])
+    around = Surroundings(base, cluster, data, edge, image)
+    make_cluster_workloads(settings, around, opts, inside)
+    parts = Parts(base, cluster, data, services, containers, edge)
+    watched = make_operations(settings, parts, opts)
     return Outputs(
         web=f"https://{settings.domain}",
         namespaces=NAMESPACES,
-        endpoints={},
+        endpoints={need.value: url for need, url in data.urls.items()},
         kubeconfig=cluster.kubeconfig,
         image=image,
+        more={
+            "dashboard": watched.dashboard_url,
+            "cluster": cluster.cluster_name,
+            "repository": base.registry.repository_urls[APP_REPOSITORY],
+            "buckets": base.storage.buckets,
+            "queues": services.messaging.queue_urls,
+            "topics": services.messaging.topic_arns,
+            "stream": services.analytics.stream_arn,
+        },
+    )
+
+
+def _make_edge(
+    settings: CloudSettings, base: Foundation, targets: pulumi.Input[str], opts: ResourceOptions
+) -> Edge:
+    entry = ROLES[ENTRY]
+    if entry.port is None:
+        raise ValueError(f"role '{ENTRY}' has no port for the load balancer")
+    return Edge(
+        "edge",
+        EdgeArgs(
+            scope=base.scope,
+            vpc_id=base.network.vpc_id,
+            subnet_ids=base.network.public_subnet_ids,
+            log_bucket=base.storage.ready["logs"],
+            domain=settings.domain,
+            hosted_zone_id=settings.hosted_zone,
+            target_security_group_id=targets,
+            target_port=entry.port,
+            health_check_path="/readyz",
+            rate_limit=settings.edge.requests_per_address,
+            log_key_arn=base.keys.logs.arn,
+            log_days=settings.log_days,
+            alerts_topic_arn=base.alerts.topic_arn,
+            client_cidrs=settings.allowed_clients,
+            protect=settings.protect,
+        ),
+        opts,
     )
 
 

@@ -44,7 +44,7 @@ def make_cluster(
     )
 
 
-def kubernetes_provider(cluster: Cluster, opts: ResourceOptions) -> Provider:
+def kubernetes_provider(cluster: Cluster) -> Provider:
     """The provider of everything inside the cluster."""
     return Provider(
         "kubernetes",
@@ -52,7 +52,7 @@ def kubernetes_provider(cluster: Cluster, opts: ResourceOptions) -> Provider:
         # Without it, a new endpoint or certificate would count as another cluster and replace everything.
         cluster_identifier=cluster.cluster_name,
         enable_server_side_apply=True,
-        opts=ResourceOptions.merge(opts, ResourceOptions(depends_on=[cluster])),
+        opts=ResourceOptions(depends_on=[cluster]),
     )
 
 

@@ -17,6 +17,7 @@ APP_REPOSITORY = "app"
 
 _KEPT_IMAGES = 50
 _INFREQUENT_DAYS = 30
+_ARTIFACT_DAYS = 30
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,11 @@ def make_foundation(settings: CloudSettings, scope: Scope, opts: ResourceOptions
     registry = Registry(
         "registry",
         RegistryArgs(
-            scope=scope, key_arn=keys.storage.arn, repositories=(APP_REPOSITORY,), keep_images=_KEPT_IMAGES
+            scope=scope,
+            key_arn=keys.storage.arn,
+            repositories=(APP_REPOSITORY,),
+            keep_images=_KEPT_IMAGES,
+            protect=settings.protect,
         ),
         opts,
     )
@@ -88,18 +93,12 @@ def make_foundation(settings: CloudSettings, scope: Scope, opts: ResourceOptions
 
 
 def _keys(settings: CloudSettings, scope: Scope, opts: ResourceOptions) -> Keys:
-    def key(name: str, purpose: str, *services: str, principals: tuple[str, ...] = ()) -> Key:
-        return Key(name, KeyArgs(scope, purpose, services, principals, protect=settings.protect), opts)
+    def key(name: str, purpose: str, *services: str) -> Key:
+        return Key(name, KeyArgs(scope, purpose, services, protect=settings.protect), opts)
 
-    # Managed node groups start their instances through this role, which must open the encrypted volumes.
-    scaling = "aws-service-role/autoscaling.amazonaws.com/AWSServiceRoleForAutoScaling"
     return Keys(
         data=key("data", "Databases, caches, brokers and streams"),
-        cluster=key(
-            "cluster",
-            "Secrets of Kubernetes and volumes of nodes",
-            principals=(scope.arn("iam", f"role/{scaling}", region=""),),
-        ),
+        cluster=key("cluster", "Secrets of Kubernetes and volumes of nodes"),
         storage=key("storage", "Buckets and images", "delivery.logs.amazonaws.com"),
         messaging=key(
             "messaging",
@@ -130,6 +129,7 @@ def _buckets(settings: CloudSettings) -> tuple[BucketSpec, ...]:
         BucketSpec("reports", infrequent_days=_INFREQUENT_DAYS, glacier_days=given.archive_after),
         BucketSpec("kyc", confidential=True),
         BucketSpec("archive", infrequent_days=_INFREQUENT_DAYS, glacier_days=given.archive_after),
+        BucketSpec("artifacts", expire_days=_ARTIFACT_DAYS),
         BucketSpec("backups", lock_days=given.lock, expire_days=max(given.lock, settings.backup.days) + 1),
         BucketSpec("logs", expire_days=given.logs, receives_logs=True),
     )

@@ -156,7 +156,7 @@ BAD: list[tuple[str, object, str]] = [
     ("database.readReplicas", 0, f"database.readReplicas: 0 (allowed: at least 1{PRODUCTION})"),
     ("database.backupDays", 3, "database.backupDays: 3 (allowed: a number of days from 7 to 35)"),
     ("database.backupDays", 14, f"database.backupDays: 14 (allowed: at least 30{PRODUCTION})"),
-    ("database.maxStorage", 50, "database.maxStorage: 50 (allowed: at least storage, which is 100)"),
+    ("database.maxStorage", 50, "database.maxStorage: 50 (allowed: at least 110, 10 % above storage)"),
     (
         "database.allowedNetworks",
         ["0.0.0.0/0"],
@@ -177,7 +177,7 @@ BAD: list[tuple[str, object, str]] = [
     (
         "database.engineVersion",
         "14.1",
-        "database.engineVersion: 14.1 (allowed: a PostgreSQL version such as 17.6)",
+        "database.engineVersion: 14.1 (allowed: a PostgreSQL version such as 17 or 17.6)",
     ),
     ("cache.nodeType", "cache.x", f"cache.nodeType: cache.x (allowed: {', '.join(sizes.CACHE)})"),
     ("cache.shards", 3, "cache.shards: 3 (allowed: 1, because mode is replication)"),
@@ -190,7 +190,7 @@ BAD: list[tuple[str, object, str]] = [
         f"streaming.brokerType: kafka.t3.small (allowed: a type without CPU credits, such as kafka.m7g.large"
         f"{PRODUCTION})",
     ),
-    ("streaming.brokers", 4, "streaming.brokers: 4 (allowed: a multiple of the zones, which are 3)"),
+    ("streaming.brokers", 4, "streaming.brokers: 4 (allowed: a multiple of 3, the same number in each zone)"),
     (
         "streaming.replicationFactor",
         5,
@@ -205,7 +205,7 @@ BAD: list[tuple[str, object, str]] = [
     (
         "streaming.kafkaVersion",
         "2.8.1",
-        "streaming.kafkaVersion: 2.8.1 (allowed: a Kafka version in KRaft mode such as 3.9.x.kraft)",
+        "streaming.kafkaVersion: 2.8.1 (allowed: a Kafka version in KRaft mode such as 4.1.x.kraft)",
     ),
     ("containers.minimum", 9, "containers.minimum: 9 (allowed: at most maximum, which is 6)"),
     ("containers.minimum", 1, f"containers.minimum: 1 (allowed: at least 2{PRODUCTION})"),

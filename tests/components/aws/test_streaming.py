@@ -63,11 +63,16 @@ def test_three_brokers_lose_nothing_that_was_confirmed(record: Callable[..., Any
     assert found["log.retention.hours"] == "24"
 
 
-def test_two_brokers_keep_taking_records_when_one_is_away() -> None:
-    found = properties(server_properties(2, 3, 168))
-    assert (found["default.replication.factor"], found["min.insync.replicas"]) == ("2", "1")
-    many = properties(server_properties(9, 3, 168))
-    assert (many["default.replication.factor"], many["min.insync.replicas"]) == ("3", "2")
+def test_every_internal_topic_has_as_many_copies() -> None:
+    found = properties(server_properties(2, 1, 3, 168))
+    assert found["offsets.topic.replication.factor"] == found["default.replication.factor"] == "2"
+    assert found["transaction.state.log.min.isr"] == found["min.insync.replicas"] == "1"
+
+
+@pytest.mark.parametrize(("copies", "in_step"), [(4, 2), (3, 3), (2, 0)])
+def test_copies_that_cannot_be_are_refused(copies: int, in_step: int) -> None:
+    with pytest.raises(ValueError, match=f"replication_factor {copies}: above min_insync"):
+        arguments(replication_factor=copies, min_insync=in_step)
 
 
 def test_it_logs_and_can_be_watched_by_prometheus(record: Callable[..., Any]) -> None:

@@ -1,0 +1,177 @@
+"""The trading application inside the cluster: add-ons, permissions, secrets, workloads, entry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pulumi import Resource, ResourceOptions
+
+from app.roles import Kind, Need, Role, cluster_roles
+from components.aws.addon_access import (
+    cert_manager_statements,
+    external_dns_statements,
+    external_secrets_statements,
+    load_balancer_statements,
+)
+from components.aws.cluster import Cluster
+from components.aws.edge import Edge
+from components.aws.identity import PodRole, PodRoleArgs, Statement
+from components.aws.streaming import Streaming
+from components.kubernetes import charts
+from components.kubernetes.addons import Addons, AddonsArgs, selected
+from components.kubernetes.edge_binding import Issuer, IssuerArgs, TargetGroupBinding, TargetGroupBindingArgs
+from components.kubernetes.external_secrets import (
+    ExternalSecrets,
+    ExternalSecretsArgs,
+    RemoteKey,
+    RemoteSecret,
+)
+from components.kubernetes.network_policy import Allow, Network
+from infra.settings import CloudSettings
+from stacks.base import APP_SECRET, ENTRY, Platform, make_namespaces, make_workloads
+from stacks.cloud.data import DataServices
+from stacks.cloud.foundation import Foundation
+from stacks.flows import SYSTEM
+
+_POD_IDENTITY_AGENT = Allow(Network("169.254.170.23/32"), 80)
+"""Where pods fetch the credentials of their role (EKS user guide, 'Pod Identity Agent')."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the workloads stand in."""
+
+    base: Foundation
+    cluster: Cluster
+    data: DataServices
+    edge: Edge
+    image: str
+
+
+def make_cluster_workloads(
+    settings: CloudSettings, around: Surroundings, aws: ResourceOptions, kubernetes: ResourceOptions
+) -> None:
+    """Everything inside the cluster; `aws` and `kubernetes` name the providers."""
+    namespaces = make_namespaces(settings, kubernetes)
+    addons = _make_addons(settings, around, aws, kubernetes)
+    secrets = ExternalSecrets(
+        "secrets",
+        ExternalSecretsArgs(settings.region, [_app_secret(around.data)]),
+        _after(kubernetes, *namespaces, addons.releases[charts.EXTERNAL_SECRETS]),
+    )
+    Issuer(
+        "lets-encrypt",
+        IssuerArgs(settings.owner, settings.domain, settings.hosted_zone, settings.region),
+        _after(kubernetes, addons.releases[charts.CERT_MANAGER]),
+    )
+    roles = [
+        PodRole(role.name, _pod_role(around, role.name, _streaming(role, around.data.streaming)), aws)
+        for role in cluster_roles(cloud=True).values()
+        if Need.BUS in role.needs
+    ]
+    services = make_workloads(
+        settings, _platform(settings, around, [*namespaces, secrets, *roles]), kubernetes
+    )
+    TargetGroupBinding(
+        ENTRY,
+        TargetGroupBindingArgs(
+            namespace=SYSTEM,
+            service=ENTRY,
+            port="http",
+            target_group_arn=around.edge.target_group_arn,
+            vpc_id=around.base.network.vpc_id,
+        ),
+        _after(kubernetes, addons.releases[charts.LOAD_BALANCER], services[ENTRY]),
+    )
+
+
+def _make_addons(
+    settings: CloudSettings, around: Surroundings, aws: ResourceOptions, kubernetes: ResourceOptions
+) -> Addons:
+    scope, keys = around.base.scope, around.base.keys
+    data = around.data
+    needs = {
+        charts.LOAD_BALANCER: load_balancer_statements([around.edge.target_group_arn]),
+        charts.EXTERNAL_SECRETS: external_secrets_statements(
+            scope, [data.database.secret_arn, data.cache.secret_arn], [keys.secrets.arn]
+        ),
+        charts.CERT_MANAGER: cert_manager_statements(scope, settings.hosted_zone),
+        charts.EXTERNAL_DNS: external_dns_statements(scope, settings.hosted_zone),
+    }
+    args = AddonsArgs(
+        cluster=around.cluster.cluster_name,
+        region=settings.region,
+        vpc_id=around.base.network.vpc_id,
+        zone_id=settings.hosted_zone,
+        domain=settings.domain,
+    )
+    identities: dict[str, Resource] = {
+        chart.release: PodRole(
+            chart.release,
+            PodRoleArgs(
+                scope,
+                around.cluster.cluster_name,
+                around.cluster.ready,
+                chart.namespace,
+                chart.service_account,
+                needs[chart.release],
+            ),
+            aws,
+        )
+        for chart in selected(args)
+        if chart.service_account is not None and chart.release in needs
+    }
+    return Addons("addons", replace(args, identities=identities), kubernetes)
+
+
+def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Resource]) -> Platform:
+    data, network = around.data, around.base.network
+    return Platform(
+        image=around.image,
+        revision=settings.image.digest.removeprefix("sha256:")[:12],
+        urls=data.urls,
+        addresses=data.addresses,
+        ready=ready,
+        # The load balancer's own security group lets only `allowedClients` in.
+        clients=network.public_cidrs,
+        peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], _POD_IDENTITY_AGENT]},
+        environment={"APP_BUS_SECURITY": "msk-iam", "APP_AWS_REGION": settings.region},
+    )
+
+
+def _app_secret(data: DataServices) -> RemoteSecret:
+    return RemoteSecret(
+        SYSTEM,
+        APP_SECRET,
+        [
+            RemoteKey("app_database_password", data.database.secret_arn, "password"),
+            RemoteKey("app_cache_password", data.cache.secret_arn),
+        ],
+    )
+
+
+def _pod_role(around: Surroundings, role: str, statements: Sequence[Statement]) -> PodRoleArgs:
+    cluster = around.cluster
+    return PodRoleArgs(around.base.scope, cluster.cluster_name, cluster.ready, SYSTEM, role, statements)
+
+
+def _streaming(role: Role, streaming: Streaming) -> list[Statement]:
+    """What a role may do at the brokers; only tasks make topics."""
+    topics = ["DescribeTopic", "ReadData", "WriteData"]
+    if role.kind is Kind.TASK:
+        topics = ["AlterTopic", "AlterTopicDynamicConfiguration", "CreateTopic", "DescribeTopic"]
+        topics += ["DescribeTopicDynamicConfiguration"]
+    return [
+        Statement(
+            ("kafka-cluster:Connect", "kafka-cluster:DescribeCluster", "kafka-cluster:WriteDataIdempotently"),
+            [streaming.cluster_arn],
+        ),
+        Statement([f"kafka-cluster:{action}" for action in topics], [streaming.topic_arn("*")]),
+        Statement(
+            ("kafka-cluster:AlterGroup", "kafka-cluster:DescribeGroup"),
+            [streaming.group_arn(f"{role.name}*"), streaming.group_arn("broadcast-*")],
+        ),
+    ]
+
+
+def _after(opts: ResourceOptions, *resources: Resource) -> ResourceOptions:
+    return ResourceOptions.merge(opts, ResourceOptions(depends_on=list(resources)))

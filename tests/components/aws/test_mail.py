@@ -1,0 +1,26 @@
+"""Mail that others can tell from forgeries."""
+
+from collections.abc import Callable
+from typing import Any
+
+from components.aws.mail import Mail, MailArgs
+from components.aws.scope import Scope
+
+SCOPE = Scope(prefix="tradestack-test", account="123456789012", region="us-east-1")
+
+
+def test_mail_is_signed_sent_over_tls_and_bounces_are_remembered(record: Callable[..., Any]) -> None:
+    made: list[Mail] = []
+    args = MailArgs(SCOPE, "trading.example.com", "Z0123456789ABCDEFGHI")
+    recorded = record(lambda: made.append(Mail("mail", args)))
+    assert recorded.kinds() == ["ConfigurationSet", "EmailIdentity", "Record", "Record", "Record"]
+    options = recorded.one("ConfigurationSet")
+    assert options["deliveryOptions"] == {"tlsPolicy": "REQUIRE"}
+    assert options["suppressionOptions"] == {"suppressedReasons": ["BOUNCE", "COMPLAINT"]}
+    assert recorded.one("EmailIdentity")["configurationSetName"] == "tradestack-test-mail"
+    names = {item.inputs["name"] for item in recorded.custom() if item.typ.endswith(":Record")}
+    assert len(names) == 3
+    assert all(name.endswith("._domainkey.trading.example.com") for name in names)
+    assert made[0].identity_arn == "arn:aws:ses:us-east-1:123456789012:identity/trading.example.com"
+    assert made[0].url == "ses://us-east-1"
+    assert made[0].sender.endswith("<no-reply@trading.example.com>")
