@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from infra.plan.identity import physical_name
@@ -16,6 +16,7 @@ _EVERYWHERE = ("0.0.0.0/0", "::/0")
 _GROUP = "aws:ec2/securityGroup:SecurityGroup"
 _INGRESS = "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule"
 _CLUSTER, _NODES = "aws:eks/cluster:Cluster", "aws:eks/nodeGroup:NodeGroup"
+_BALANCER, _SUBNET = "aws:lb/loadBalancer:LoadBalancer", "aws:ec2/subnet:Subnet"
 _POLICY = "kubernetes:networking.k8s.io/v1:NetworkPolicy"
 _GROUPS_FROM = (
     *("vpcSecurityGroupIds", "securityGroupIds", "securityGroups", "vpcConfig"),
@@ -50,8 +51,8 @@ def of_security_groups(sketch: "Sketch") -> None:
     users = _group_users(sketch)
     networks = {str(item.inputs.get("cidrBlock")): item for item in sketch.of("aws:ec2/vpc:Vpc")}
     for rule in sketch.of(_INGRESS):
-        targets = _members(sketch, users, rule.property_dependencies.get("securityGroupId", ()))
-        sources = _members(sketch, users, rule.property_dependencies.get("referencedSecurityGroupId", ()))
+        targets = _members(sketch, users, rule, "securityGroupId")
+        sources = _members(sketch, users, rule, "referencedSecurityGroupId")
         label, cidr = _ports(rule.inputs), rule.inputs.get("cidrIpv4") or rule.inputs.get("cidrIpv6")
         for target in targets:
             if cidr in _EVERYWHERE:
@@ -81,28 +82,29 @@ def of_services(sketch: "Sketch") -> None:
 
 
 def of_network_policies(sketch: "Sketch") -> None:
-    """Every flow that a network policy of one workload allows."""
+    """Every flow that a network policy of one workload allows.
+
+    A subnet as source stands for the load balancers in it, as target for what listens on the port there.
+    """
     for policy in sketch.of(_POLICY):
         spec = policy.inputs.get("spec", {})
         namespace = physical_name(policy).partition("/")[0]
         own = sketch.workloads.get((namespace, _selected(spec.get("podSelector"))))
         if own is None:
             continue
-        for rule in spec.get("ingress", []):
-            for label in _policy_ports(rule):
-                for peer in rule.get("from", []):
-                    cidr = peer.get("ipBlock", {}).get("cidr")
-                    if cidr in _EVERYWHERE:
-                        sketch.flow(_INTERNET, own, label)
-                    elif cidr:
-                        sketch.flows[own, f"{label} from {cidr}"] |= {}
-                    for source in _peers(sketch, peer, namespace):
-                        sketch.flow(source, own, label)
-        for rule in spec.get("egress", []):
-            for label in _policy_ports(rule):
-                for peer in rule.get("to", []):
-                    for target in _peers(sketch, peer, namespace):
-                        sketch.flow(own, target, label)
+        for label, peer in _peers(spec.get("ingress", []), "from"):
+            cidr = peer.get("ipBlock", {}).get("cidr", "")
+            sources = [_pods(sketch, peer, namespace), *_balancers(sketch, cidr)]
+            for source in filter(None, sources):
+                sketch.flow(source, own, label)
+            if cidr in _EVERYWHERE:
+                sketch.flow(_INTERNET, own, label)
+            elif cidr and not any(sources):
+                sketch.flows[own, f"{label} from {cidr}"] |= {}
+        for label, peer in _peers(spec.get("egress", []), "to"):
+            cidr = peer.get("ipBlock", {}).get("cidr", "")
+            for target in filter(None, [_pods(sketch, peer, namespace), *_listening(sketch, cidr, label)]):
+                sketch.flow(own, target, label)
 
 
 def _group_users(sketch: "Sketch") -> dict[str, list[str]]:
@@ -124,14 +126,16 @@ def _groups(sketch: "Sketch", resource: PlannedResource) -> Iterator[str]:
                 yield from _groups(sketch, needed)
 
 
-def _members(sketch: "Sketch", users: Mapping[str, list[str]], urns: tuple[str, ...]) -> Iterator[str]:
-    """What has the security groups; the group that EKS makes for a cluster is that of its nodes."""
-    for urn in urns:
+def _members(sketch: "Sketch", users: Mapping[str, list[str]], rule: PlannedResource, name: str) -> list[str]:
+    """What has the security groups of an input; the group that EKS makes for a cluster is that of its nodes."""
+    found: list[str] = []
+    for urn in rule.property_dependencies.get(name, ()):
         needed = sketch.plan.by_urn.get(urn)
         if needed is not None and needed.type == _CLUSTER:
             nodes = [item.urn for item in sketch.of(_NODES) if item.parent == needed.parent]
-            yield from nodes or [urn]
-        yield from users.get(urn, ())
+            found += nodes or [urn]
+        found += users.get(urn, ())
+    return found
 
 
 def _ports(rule: Mapping[str, Any]) -> str:
@@ -142,10 +146,13 @@ def _ports(rule: Mapping[str, Any]) -> str:
     return f"{protocol} {first}" if first == last else f"{protocol} {first} to {last}"
 
 
-def _policy_ports(rule: Mapping[str, Any]) -> list[str]:
-    return [f"{item.get('protocol', 'TCP')} {item.get('port')}" for item in rule.get("ports", [])] or [
-        "all ports"
-    ]
+def _peers(rules: Iterable[Mapping[str, Any]], key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each port of the rules with each peer."""
+    for rule in rules:
+        ports = [f"{item.get('protocol', 'TCP')} {item.get('port')}" for item in rule.get("ports", [])]
+        for label in ports or ["all ports"]:
+            for peer in rule.get(key, []):
+                yield label, peer
 
 
 def _selected(selector: Any) -> str:
@@ -153,14 +160,29 @@ def _selected(selector: Any) -> str:
     return str(labels.get("app.kubernetes.io/name", ""))
 
 
-def _peers(sketch: "Sketch", peer: Mapping[str, Any], namespace: str) -> Iterator[str]:
+def _pods(sketch: "Sketch", peer: Mapping[str, Any], namespace: str) -> str:
+    """The workload that a peer selects; empty when it selects none that is drawn."""
     if "podSelector" not in peer:
-        return
+        return ""
     labels = peer.get("namespaceSelector", {}).get("matchLabels", {})
     where = str(labels.get("kubernetes.io/metadata.name", namespace))
-    found = sketch.workloads.get((where, _selected(peer["podSelector"])))
-    if found is not None:
-        yield found
+    return sketch.workloads.get((where, _selected(peer["podSelector"])), "")
+
+
+def _balancers(sketch: "Sketch", cidr: str) -> list[str]:
+    inside = _subnets(sketch, cidr)
+    return [item.urn for item in sketch.of(_BALANCER) if sketch.subnets(item) & inside]
+
+
+def _listening(sketch: "Sketch", cidr: str, label: str) -> list[str]:
+    """What has a place in the subnet and is reached on the port, as its security group says."""
+    inside = _subnets(sketch, cidr)
+    reached = [target for target, port in sketch.flows if port == label and target in sketch.plan.by_urn]
+    return [target for target in reached if sketch.subnets(sketch.plan.by_urn[target]) & inside]
+
+
+def _subnets(sketch: "Sketch", cidr: str) -> set[str]:
+    return {item.urn for item in sketch.of(_SUBNET) if cidr and item.inputs.get("cidrBlock") == cidr}
 
 
 def _known_name(sketch: "Sketch", item: PlannedResource) -> str:

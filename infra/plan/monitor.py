@@ -13,6 +13,8 @@ from infra.plan.model import UNKNOWN, Options, PlannedResource, Secret
 _ROOT_TYPE = "pulumi:pulumi:Stack"
 PASSWORD_TYPE = "random:index/randomPassword:RandomPassword"  # noqa: S105 - a type token
 """Type of the resources whose result stands as a reference in a plan."""
+_TOLD_WITHIN = {("aws:eks/cluster:Cluster", "vpcConfig"): ("clusterSecurityGroupId", "vpcId")}
+"""What only the provider tells inside an object that is an input too; without it the SDK would say None."""
 _LEFT_OUT_FEATURES = frozenset({resource_pb2.RESOURCE_MONITOR_FEATURE_STATE_MIGRATIONS})
 
 
@@ -132,6 +134,9 @@ def _answer(request: resource_pb2.RegisterResourceRequest) -> struct_pb2.Struct:
     for output in request.additionalSecretOutputs:
         if output not in answer.fields:
             answer.fields[output].CopyFrom(_secret(rpc.UNKNOWN))
+    for (type_, name), keys in _TOLD_WITHIN.items():
+        if request.type == type_ and name in answer.fields:
+            answer.fields[name].struct_value.update(dict.fromkeys(keys, rpc.UNKNOWN))
     if request.type == PASSWORD_TYPE:
         answer.fields["result"].CopyFrom(_secret(reference(request.name)))
     return answer

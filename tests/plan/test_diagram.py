@@ -64,14 +64,35 @@ def cloud() -> Plan:
             {"scalingConfig": {"minSize": 1, "maxSize": 3}, "instanceTypes": ["m7g.large"]},
             needs={"subnetIds": _subnets("private")},
         ),
+        resource("aws:eks/nodeGroup:NodeGroup", "spot", needs={"subnetIds": _subnets("private")}),
         resource("aws:rds/subnetGroup:SubnetGroup", "g", needs={"subnetIds": _subnets("data")}),
         resource("aws:rds/instance:Instance", "db", database, needs=needs),
         _rule("https", balancer, cidrIpv4="0.0.0.0/0", fromPort=443, toPort=443),
         _rule("sql", group, urn(cluster, "eks"), fromPort=5433, toPort=5433),
+        _rule("pods", urn(cluster, "eks"), balancer, fromPort=8081, toPort=8081),
         _rule("inside", group, cidrIpv4="10.0.0.0/16", fromPort=9090, toPort=9090),
+        resource("kubernetes:apps/v1:Deployment", "api", {"metadata": {"name": "api", "namespace": "n"}}),
+        resource(
+            "kubernetes:networking.k8s.io/v1:NetworkPolicy",
+            "api",
+            {"metadata": {"name": "api", "namespace": "n"}, "spec": _policy()},
+        ),
         resource("aws:sqs/queue:Queue", "dead", {"name": "dead"}),
         resource("aws:sqs/queue:Queue", "orders", {"name": "orders"}, needs={"redrivePolicy": [dead]}),
     )
+
+
+def _policy() -> dict[str, Any]:
+    """From the public subnets, from an office, to the data subnets."""
+
+    def rule(key: str, cidr: str, port: int) -> dict[str, Any]:
+        return {key: [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": port, "protocol": "TCP"}]}
+
+    return {
+        "podSelector": {"matchLabels": {"app.kubernetes.io/name": "api"}},
+        "ingress": [rule("from", "10.0.0.0/24", 8081), rule("from", "192.0.2.0/24", 8081)],
+        "egress": [rule("to", "10.0.4.0/24", 5433), rule("to", "10.0.4.0/24", 6379)],
+    }
 
 
 def _places() -> list[tuple[str, str]]:
@@ -103,7 +124,9 @@ def test_everything_stands_in_its_tier(cloud: Plan) -> None:
         "Load balancer edge": f"{network}public subnets/",
         "EKS control plane eks": f"{network}private subnets/",
         "EKS nodes general": f"{network}private subnets/",
+        "EKS nodes spot": f"{network}private subnets/",
         "PostgreSQL db": f"{network}data subnets/",
+        "api": "Namespace n/",
         "Queue dead": "Services/",
         "Queue orders": "Services/",
     }
@@ -123,8 +146,14 @@ def test_flows_come_from_security_groups_and_references(cloud: Plan) -> None:
     assert _flows(draw(cloud)) == {
         ("Internet", "Load balancer edge", "TCP 443"),
         ("EKS nodes general", "PostgreSQL db", "TCP 5433"),
+        ("EKS nodes spot", "PostgreSQL db", "TCP 5433"),
+        ("Load balancer edge", "EKS nodes general", "TCP 8081"),
+        ("Load balancer edge", "EKS nodes spot", "TCP 8081"),
         ("", "PostgreSQL db", "TCP 9090 from the network"),
         ("Queue orders", "Queue dead", "dead letters"),
+        ("Load balancer edge", "api", "TCP 8081"),
+        ("", "api", "TCP 8081 from 192.0.2.0/24"),
+        ("api", "PostgreSQL db", "TCP 5433"),
     }
 
 

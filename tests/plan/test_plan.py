@@ -238,6 +238,22 @@ def test_outputs_that_only_a_provider_knows_are_unknown(
     assert outputs == {"name": "x", "id": "[unknown]", "phase": "[unknown]", "hidden": "[secret]"}
 
 
+def test_what_only_the_provider_tells_within_an_input_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The security group that EKS makes; None in its place would be a rule without a source."""
+    (tmp_path / "infra").mkdir()
+    (tmp_path / "infra" / "__main__.py").write_text(
+        "import pulumi\nimport pulumi_aws as aws\n"
+        "made = aws.eks.Cluster('x', role_arn='r', vpc_config={'subnet_ids': ['a', 'b']})\n"
+        "pulumi.export('group', made.vpc_config.cluster_security_group_id)\n"
+    )
+    monkeypatch.setattr("infra.plan.runner.REPOSITORY", tmp_path)
+    planned = run("local")
+    assert masked(planned.outputs) == {"group": "[unknown]"}
+    assert masked(planned.resources[-1].inputs)["vpcConfig"] == {"subnetIds": ["a", "b"]}
+
+
 def test_plan_is_fast_from_a_cold_interpreter() -> None:
     """Bound of the requirement, on processor time, so that a busy machine does not decide."""
     code = (
