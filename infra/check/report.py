@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra import policy
-from infra.check import skips
+from infra.check import documents, skips
 from infra.check.model import Scan
 from infra.check.scan import scan
 from infra.plan import Plan, run, stackfile
@@ -61,15 +61,16 @@ def check(stack: str, steps: Steps) -> Report:
         TradestackError: the stack cannot be planned.
     """
     with steps.step(f"Plan {stack}"):
-        plan = run(stack)
+        plan = documents.complete(run(stack))
     declared = skips.collect()
     with steps.step(f"Check {stack}"):
         scans = scan(plan, steps)
-    asserted = policy.evaluate(policy.estate(plan), relaxed(plan))
+    relaxations = relaxed(plan)
+    asserted = policy.evaluate(policy.estate(plan), relaxations)
     scanned = [finding for item in scans for finding in item.findings]
     findings = [
         *asserted.findings,
-        *skips.apply(scanned, plan, declared),
+        *skips.relax(skips.apply(scanned, plan, declared), relaxations),
         *skips.without_reason(declared),
         *_stale(stack, plan, scanned, declared, steps),
     ]
@@ -105,7 +106,7 @@ def _stale(
             continue
         try:
             with steps.step(f"Look for skips that {other} needs"):
-                its_plan = run(other)
+                its_plan = documents.complete(run(other))
                 known[other] = (its_plan, _findings(scan(its_plan, steps)))
         except Exception as error:
             # Whatever is wrong with another stack's program is found by its own check.

@@ -63,6 +63,28 @@ def apply(findings: Iterable[Finding], plan: Plan, declared: Sequence[Declared])
     ]
 
 
+_SAME = {
+    "TS017": ("CKV_AWS_157",),
+    "TS019": ("CKV_AWS_293",),
+    "TS020": ("CKV_AWS_133",),
+    "TS032": ("CKV2_AWS_50",),
+    "TS033": ("CKV_AWS_134",),
+    "TS050": ("CKV_AWS_150",),
+}
+"""Scanners' checks of what an assertion asks for too."""
+
+
+def relax(findings: Iterable[Finding], relaxed: Mapping[str, str]) -> list[Finding]:
+    """`findings` with the reason of the relaxed assertion that asks for the same."""
+    reasons = {check: relaxed[id_] for id_, checks in _SAME.items() if id_ in relaxed for check in checks}
+    return [
+        replace(finding, reason=reasons[finding.id])
+        if not finding.reason and finding.id in reasons
+        else finding
+        for finding in findings
+    ]
+
+
 def has_reason(skip: Skip) -> bool:
     """Whether a skip says why, in at least 20 characters."""
     return len(skip.reason.strip()) >= _LEAST_REASON

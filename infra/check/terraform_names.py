@@ -5,6 +5,7 @@ import re
 _TYPES = {
     "aws:amp/workspace:Workspace": "aws_prometheus_workspace",
     "aws:cloudtrail/trail:Trail": "aws_cloudtrail",
+    "aws:codedeploy/application:Application": "aws_codedeploy_app",
     "aws:codepipeline/pipeline:Pipeline": "aws_codepipeline",
     "aws:costexplorer/anomalyMonitor:AnomalyMonitor": "aws_ce_anomaly_monitor",
     "aws:costexplorer/anomalySubscription:AnomalySubscription": "aws_ce_anomaly_subscription",

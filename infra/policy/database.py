@@ -9,6 +9,9 @@ from infra.policy.rules import customer_key, is_set, number
 _INSTANCE = "aws:rds/instance:Instance"
 _PARAMETERS = "aws:rds/parameterGroup:ParameterGroup"
 _EVENTS = "aws:rds/eventSubscription:EventSubscription"
+_SECRET = "aws:secretsmanager/secret:Secret"  # noqa: S105 - a type token
+_VERSION = "aws:secretsmanager/secretVersion:SecretVersion"
+_ROTATION = "aws:secretsmanager/secretRotation:SecretRotation"
 
 _BACKUP_DAYS = 7
 _PRODUCTION_BACKUP_DAYS = 30
@@ -135,21 +138,32 @@ def upkeep(database: Resource, estate: Estate) -> Iterator[str]:
 
 @assertion(
     27,
-    "RDS keeps the password; user and port are not the usual ones",
+    "RDS or a rotated secret keeps the password; user and port are not the usual ones",
     "RDS.25",
     "RDS.23",
     on=_primaries,
     family="RDS",
 )
 def credentials(database: Resource, estate: Estate) -> Iterator[str]:
-    """The program never sees the password, so no state can hold it."""
-    if not is_set(database, "manageMasterUserPassword") or database.given("password"):
-        yield "the password is not managed by RDS"
+    """With read replicas RDS does not manage it: then it is a generated secret that is rotated."""
+    managed = is_set(database, "manageMasterUserPassword") and not database.given("password")
+    if not (managed or _kept(database, estate)):
+        yield "the password is neither managed by RDS nor a secret that is replaced by itself"
     user = database.get("username")
     if not isinstance(user, str) or user.lower() in _DEFAULT_USERS:
         yield f"the user is a usual one ({user})"
     if number(database, "port") in (None, _DEFAULT_PORT):
         yield f"the port is the usual one ({_DEFAULT_PORT})"
+
+
+def _kept(database: Resource, estate: Estate) -> bool:
+    """Whether a database with read replicas has its password from a secret that is rotated."""
+    if not estate.users(database, "replicateSourceDb", _INSTANCE):
+        return False
+    sources = set(database.sources("password"))
+    versions = [item for item in estate.of(_VERSION) if sources & set(item.sources("secretString"))]
+    secrets = [secret for item in versions for secret in estate.targets(item, "secretId", _SECRET)]
+    return any(estate.users(secret, "secretId", _ROTATION) for secret in secrets)
 
 
 @assertion(

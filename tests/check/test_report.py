@@ -1,15 +1,16 @@
 """Skips, relaxations and the report as a whole."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+import typer
 
 from components.skips import Skip
-from infra.check import report, skips
+from infra.check import commands, report, skips
 from infra.check.model import Scan
 from infra.plan import Plan
 from infra.policy import Finding
@@ -50,6 +51,13 @@ def test_a_skip_names_a_kubernetes_kind_alone() -> None:
     assert skips.apply(given, found, accepted)[0].reason == ""
 
 
+def test_what_a_stack_relaxes_is_accepted_from_scanners_too() -> None:
+    given = [finding("CKV_AWS_157", DATABASE[0], "main"), finding("CKV_AWS_16", DATABASE[0], "main")]
+    relaxed = skips.relax(given, {"TS017": "one zone is enough for development"})
+    assert [item.reason for item in relaxed] == ["one zone is enough for development", ""]
+    assert skips.relax(given, {}) == given
+
+
 @pytest.mark.parametrize("reason", ["", "   ", "Not needed."])
 def test_a_skip_without_a_reason_accepts_nothing_and_is_a_failure(reason: str) -> None:
     accepted = declare(Skip("CKV_AWS_144", BUCKET, reason))
@@ -80,6 +88,7 @@ def one_stack(monkeypatch: pytest.MonkeyPatch) -> Plan:
     found = broken(DATABASE, "multiAz", False)
     found = replace(found, stack="dev")
     monkeypatch.setattr(report, "run", lambda stack: found)
+    monkeypatch.setattr(report.documents, "complete", lambda plan: plan)
     monkeypatch.setattr(report, "relaxed", lambda plan: {"TS017": "one zone is enough for development"})
     scanned = Scan(
         "checkov", 7, (finding("CKV_AWS_144", BUCKET, "reports"), finding("CKV_AWS_18", BUCKET, "logs"))
@@ -115,17 +124,34 @@ def test_a_stale_skip_fails_the_check_of_any_stack(
     assert "skip-stale" in {item.id for item in report.check("dev", steps).failures}
 
 
-def test_relaxations_come_from_the_settings_of_the_stack(tmp_path: Path, local_plan: Plan) -> None:
+def test_relaxations_come_from_the_settings_of_the_stack(local_plan: Plan, cloud_plans: list[Plan]) -> None:
     assert report.relaxed(local_plan) == {}
+    by_stack = {found.stack: report.relaxed(found) for found in cloud_plans}
+    assert "TS017" in by_stack["dev"]
+    assert by_stack["prod"] == {}
 
 
-def test_the_command_prints_one_object_and_fails_with_a_failure(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "infra.cli", "check", "local"]
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+@pytest.mark.timeout(600)
+def test_the_command_prints_one_object_and_fails_with_a_failure() -> None:
+    command = [sys.executable, "-m", "infra.cli", "check", "local", "--json"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
     document = json.loads(told.stdout)
     assert told.returncode == (1 if document["failed"] else 0)
     assert document["passed"] > 500
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    counts = f"{document['passed']} passed, {document['failed']} failed, {document['skipped']} skipped"
-    assert shown.stdout.splitlines()[-1] == counts
-    assert shown.returncode == told.returncode
+
+
+@pytest.mark.usefixtures("one_stack")
+def test_the_table_ends_with_the_counts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], steps: Steps
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(typer.Exit) as ended:
+        commands.check("dev")
+    assert ended.value.exit_code == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:-1]] == [
+        ["fail", "checkov", "CKV_AWS_144"],
+        ["skip", "checkov", "CKV_AWS_18"],
+        ["skip", "policy", "TS017"],
+    ]
+    assert re.fullmatch(r"\d+ passed, 1 failed, 2 skipped", lines[-1])

@@ -289,6 +289,27 @@ def test_two_accounts_or_two_scalers_on_one_target_are_found() -> None:
     assert {id_ for id_, _ in reported(plan(found))} == {"TS008", "TS060"}
 
 
+def test_with_a_replica_the_password_may_be_a_secret_that_is_rotated() -> None:
+    password = ("random:index/randomPassword:RandomPassword", "master")
+    version = ("aws:secretsmanager/secretVersion:SecretVersion", "app")
+    found = declared()
+    found |= {
+        password: {},
+        version: {"secretId": Ref("Secret/app"), "secretString": Secret(Ref("RandomPassword/master"))},
+        (DATABASE[0], "replica"): {
+            **found[DATABASE],
+            "replicateSourceDb": "tradestack",
+            "identifier": "replica",
+        },
+    }
+    found[DATABASE] |= {"manageMasterUserPassword": None, "password": Secret(Ref("RandomPassword/master"))}
+    assert check(plan(found)) == []
+    without_rotation = {key: value for key, value in found.items() if key != of("SecretRotation", "app")}
+    assert reported(plan(without_rotation)) == {("TS027", DATABASE), ("TS046", SECRET)}
+    without_replica = {key: value for key, value in found.items() if key != (DATABASE[0], "replica")}
+    assert reported(plan(without_replica)) == {("TS027", DATABASE)}
+
+
 def test_a_queue_that_nobody_takes_dead_letters_from_is_no_dead_letter_queue() -> None:
     found = declared()
     found["aws:sqs/queue:Queue", "report"]["redrivePolicy"] = None
