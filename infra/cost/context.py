@@ -7,10 +7,12 @@ from decimal import Decimal
 from infra.cost.inputs import Inputs
 from infra.cost.model import ZERO
 from infra.cost.prices import Price, PriceTable
+from infra.cost.schedules import times, weekly_average
 from infra.cost.usage import Usage
 from infra.plan.model import Plan, PlannedResource
 
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
+ASG_SCHEDULE = "aws:autoscaling/schedule:Schedule"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Context:
         for resource in self.plan.resources:
             self._by_type.setdefault(resource.type, []).append(resource)
         groups = (self.inputs(resource) for resource in self.of_type(NODE_GROUP))
-        self.nodes = max(sum((nodes_of(group) for group in groups), ZERO), Decimal(1))
-        """Nodes of the cluster before schedules, at least one: a stack always carries some traffic."""
+        self.nodes = max(sum((self.running_nodes(group) for group in groups), ZERO), Decimal(1))
+        """Nodes that run, on average over a week; at least one, as a stack always carries some traffic."""
         self.notes.clear()
 
     def price(self, service: str, item: str) -> Price:
@@ -78,6 +80,24 @@ class Context:
         for other in self.of_type(token):
             if resource.urn in other.property_dependencies.get(key, ()):
                 yield other
+
+    def running_nodes(self, group: Inputs) -> Decimal:
+        """Nodes of a group on average over a week: the desired ones, where no schedule says otherwise."""
+        nodes = nodes_of(group)
+        events: list[tuple[int, Decimal]] = []
+        for resource in self.referring(group.resource, "autoscalingGroupName", ASG_SCHEDULE):
+            schedule = self.inputs(resource)
+            # -1 leaves a size as it is; a higher minimum raises the number of machines too.
+            size = max(schedule.number("desiredCapacity", -1), schedule.number("minSize", -1))
+            if size < 0:
+                continue
+            try:
+                moments = times(schedule.text("recurrence", ""))
+            except ValueError as error:
+                self.notes.append(f"{resource.name}: schedule not counted: {error}")
+                continue
+            events += [(moment, size) for moment in moments]
+        return weekly_average(events) if events else nodes
 
 
 def nodes_of(group: Inputs) -> Decimal:

@@ -169,7 +169,7 @@ ADDED: Mapping[str, tuple[str, ...]] = {
     "data between zones and regions": ("transfer/between",),
     "logs, metrics, alarms, traces, audit": ("logs/", "cloudwatch/", "cloudtrail/", "xray/"),
     "Fargate and Lambda": ("fargate/", "lambda/"),
-    "streams, queues, topics, schedules": ("kinesis/", "firehose/", "sqs/", "sns/", "events/"),
+    "streams, queues, topics, mail, schedules": ("kinesis/", "firehose/", "sqs/", "sns/", "ses/", "events/"),
     "web firewall and DNS": ("waf/", "route53/"),
     "keys and secrets": ("kms/", "secretsmanager/"),
     "object storage and images": ("s3/", "ecr/"),

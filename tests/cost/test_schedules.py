@@ -77,6 +77,15 @@ def test_scheduled_group_saves_nothing_more_by_schedule_or_commitment() -> None:
     assert estimate(plan).saving_usd(View.SPOT) > 0
 
 
+def test_usage_goes_with_the_nodes_that_run() -> None:
+    group = node_group(nodes=7)
+    vpc = resource("aws:ec2/vpc:Vpc", "vpc")
+    always, scheduled = estimate(plan_of(group, vpc)), estimate(plan_of(group, vpc, *_schedules(group)))
+    egress = [next(x for x in found.lines if "internet" in x.what).quantity for found in (always, scheduled)]
+    # 7 nodes all month; 2 nodes for 60 of 168 hours are less than the one that is counted at least.
+    assert egress == [350, 50]
+
+
 def test_schedule_of_another_group_does_not_count() -> None:
     group, other = node_group("general"), node_group("other")
     found = estimate(plan_of(group, other, *_schedules(other)))

@@ -175,6 +175,7 @@ CASES: list[Case] = [
     ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "sqs"}, {}),
     ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "email"}, {"e-mails": "0.02"}),
     ("aws:sns/topicSubscription:TopicSubscription", {"protocol": "sms"}, {"text messages": "0.987"}),
+    ("aws:sesv2/emailIdentity:EmailIdentity", {}, {"e-mails to users": "1"}),
     ("aws:cloudwatch/eventBus:EventBus", {}, {"custom events": "1"}),
     ("aws:scheduler/schedule:Schedule", {}, {"calls, at most": "0.0438"}),
     ("aws:kms/key:Key", {}, {"customer key": "1", "requests": "0.3"}),
@@ -281,16 +282,16 @@ def test_fargate_service_runs_all_month_and_its_definition_is_not_counted_twice(
     )
     # 2 x 730 x 0.5 x 0.03238 and 2 x 730 x 1 x 0.00356.
     assert usd_of(definition, service) == {
-        "2 tasks of 0.5 vCPU (arm)": Decimal("23.6374"),
-        "2 tasks of 1 GB (arm)": Decimal("5.1976"),
+        "2 x 0.5 vCPU (arm)": Decimal("23.6374"),
+        "2 x 1 GB (arm)": Decimal("5.1976"),
     }
 
 
 def test_job_definition_runs_its_assumed_hours() -> None:
     definition = resource("aws:ecs/taskDefinition:TaskDefinition", "job", {"cpu": "1024", "memory": "2048"})
     assert usd_of(definition) == {
-        "job of 1 vCPU (x86)": Decimal("0.6072"),
-        "job of 2 GB (x86)": Decimal("0.13335"),
+        "job 1 vCPU (x86)": Decimal("0.6072"),
+        "job 2 GB (x86)": Decimal("0.13335"),
     }
 
 

@@ -7,12 +7,10 @@ from infra.cost.context import Charge, Context, nodes_of, use
 from infra.cost.inputs import Inputs
 from infra.cost.model import HOURS
 from infra.cost.prices import Price
-from infra.cost.schedules import times, weekly_average
 from infra.errors import TradestackError
 from infra.plan.model import PlannedResource, Unknown
 
 LAUNCH_TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
-ASG_SCHEDULE = "aws:autoscaling/schedule:Schedule"
 TASK_DEFINITION = "aws:ecs/taskDefinition:TaskDefinition"
 ECS_SERVICE = "aws:ecs/service:Service"
 
@@ -34,7 +32,7 @@ def node_group(inputs: Inputs, context: Context) -> Iterator[Charge]:
     template_inputs = context.inputs(template) if template else None
     instance_type = _instance_type(inputs, template_inputs)
     nodes = nodes_of(inputs)
-    average = _scheduled_average(inputs, context, nodes)
+    average = context.running_nodes(inputs)
     label = f"{nodes.normalize():f} x {instance_type}"
     if average != nodes:
         label += f", {average:.2f} on average by schedule"
@@ -88,23 +86,6 @@ def _disk_gib(inputs: Inputs, template: Inputs | None) -> Decimal:
     return inputs.number("diskSize", 20)
 
 
-def _scheduled_average(inputs: Inputs, context: Context, nodes: Decimal) -> Decimal:
-    events = []
-    for resource in context.referring(inputs.resource, "autoscalingGroupName", ASG_SCHEDULE):
-        schedule = context.inputs(resource)
-        # -1 leaves a size as it is; a higher minimum raises the number of machines too.
-        size = max(schedule.number("desiredCapacity", -1), schedule.number("minSize", -1))
-        if size < 0:
-            continue
-        try:
-            moments = times(schedule.text("recurrence", ""))
-        except ValueError as error:
-            context.notes.append(f"{resource.name}: schedule not counted: {error}")
-            continue
-        events += [(moment, size) for moment in moments]
-    return weekly_average(events) if events else nodes
-
-
 def instance(inputs: Inputs, context: Context) -> Iterator[Charge]:
     """One EC2 instance with its root volume."""
     price = context.price("ec2", inputs.text("instanceType"))
@@ -126,7 +107,7 @@ def ecs_service(inputs: Inputs, context: Context) -> Iterator[Charge]:
         return
     tasks = inputs.number("desiredCount", 1)
     task = context.inputs(definition)
-    yield from _fargate(task, context, tasks * HOURS, f"{tasks.normalize():f} tasks")
+    yield from _fargate(task, context, tasks * HOURS, f"{tasks.normalize():f} x")
 
 
 def task_definition(inputs: Inputs, context: Context) -> Iterator[Charge]:
@@ -147,7 +128,7 @@ def _fargate(
     ):
         price = context.price("fargate", f"{item}-{arch}")
         yield Charge(
-            f"{label} of {size.normalize():f} {unit} ({arch})",
+            f"{label} {size.normalize():f} {unit} ({arch})",
             hours * size,
             price,
             assumption=assumption,

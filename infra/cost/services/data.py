@@ -95,7 +95,8 @@ def _running_share(inputs: Inputs, context: Context) -> Decimal:
     events = []
     for resource in context.of_type(SCHEDULER):
         schedule = context.inputs(resource)
-        action = schedule.text("target.arn", "").rsplit(":", 1)[-1]
+        # What calls RDS itself is known beforehand; the ARN of a function or task is not.
+        action = str(schedule.value("target.arn")).rsplit(":", 1)[-1]
         if action not in ("startDBInstance", "stopDBInstance") or not _aims_at(schedule, inputs):
             continue
         try:

@@ -40,6 +40,11 @@ def subscription(inputs: Inputs, context: Context) -> Iterator[Charge]:
         yield use(context, "sms_messages", context.price("sns", "sms"), "text messages")
 
 
+def sender(inputs: Inputs, context: Context) -> Iterator[Charge]:
+    """E-mails that the app sends to its users from an identity."""
+    yield use(context, "ses_thousands", context.price("ses", "emails"), "e-mails to users")
+
+
 def event_bus(inputs: Inputs, context: Context) -> Iterator[Charge]:
     """Events put on a custom bus; those of AWS services on the default bus are free."""
     yield use(context, "event_millions", context.price("events", "custom"), "custom events")
