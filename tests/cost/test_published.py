@@ -139,6 +139,22 @@ def test_every_dollar_of_a_stack_is_in_one_documented_group(name: str) -> None:
     assert sum(found.components.values()) == total
 
 
+def test_what_the_document_says_of_the_stacks_is_true() -> None:
+    found = {name: published.stack(name) for name in STACKS}
+    counted = {
+        name: sum(published.by_group(item, published.COUNTED).values(), Decimal(0))
+        for name, item in found.items()
+    }
+    (dev_low, dev_high), (_, staging_high), (prod_low, prod_high) = published.RANGES.values()
+    assert found["dev"].monthly_usd > dev_high
+    assert found["staging"].monthly_usd > staging_high
+    assert prod_low <= found["prod"].monthly_usd <= prod_high
+    assert counted["dev"] < dev_low
+    assert counted["staging"] > staging_high
+    assert prod_low <= counted["prod"] <= prod_high
+    assert all(counted[name] < found[name].monthly_usd / 2 for name in STACKS)
+
+
 def test_nodes_of_dev_are_paid_in_market_hours_only() -> None:
     nodes = [line for line in published.stack("dev").lines if line.price.startswith("ec2/")]
     assert nodes
