@@ -27,6 +27,25 @@ def load_balancer_statements(target_group_arns: Sequence[Input[str]]) -> list[St
     return [Statement(describe, ("*",)), Statement(register, target_group_arns)]
 
 
+def cluster_autoscaler_statements(cluster: str) -> list[Statement]:
+    """Cluster Autoscaler: it resizes the groups that EKS has marked as those of this cluster."""
+    # Nothing that describes knows resources.
+    describe = (
+        "autoscaling:DescribeAutoScalingGroups",
+        "autoscaling:DescribeAutoScalingInstances",
+        "autoscaling:DescribeLaunchConfigurations",
+        "autoscaling:DescribeScalingActivities",
+        "ec2:DescribeImages",
+        "ec2:DescribeInstanceTypes",
+        "ec2:DescribeLaunchTemplateVersions",
+        "ec2:GetInstanceTypesFromInstanceRequirements",
+        "eks:DescribeNodegroup",
+    )
+    resize = ("autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup")
+    own = {"StringEquals": {f"aws:ResourceTag/k8s.io/cluster-autoscaler/{cluster}": "owned"}}
+    return [Statement(describe, ("*",)), Statement(resize, ("*",), own)]
+
+
 def external_secrets_statements(
     scope: Scope, secret_arns: Sequence[Input[str]], key_arns: Sequence[Input[str]]
 ) -> list[Statement]:

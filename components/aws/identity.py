@@ -33,15 +33,7 @@ class Statement:
 
 def policy(statements: Sequence[Statement]) -> Output[str]:
     """A policy document as JSON text; unknown while an ARN in it is."""
-    return Output.json_dumps({"Version": "2012-10-17", "Statement": declared(statements)})
-
-
-def declared(statements: Sequence[Statement]) -> list[dict[str, Any]]:
-    """The statements as a component registers them under `policies`, by the name of the policy's resource.
-
-    A policy's text is unknown as a whole while one ARN in it is; its actions are to be seen before that.
-    """
-    return [_document(item) for item in statements]
+    return Output.json_dumps({"Version": "2012-10-17", "Statement": [_document(item) for item in statements]})
 
 
 def trust(service: str, scope: Scope, *, same_account: bool = False) -> str:
@@ -127,7 +119,7 @@ class Role(ComponentResource):
             attached.append(attachment.id)
         # Whoever uses the role waits for its permissions: a service that starts without them fails.
         self.arn = Output.all(role.arn, *attached).apply(lambda values: str(values[0]))
-        self.register_outputs({"arn": self.arn, "policies": {name: declared(args.statements)}})
+        self.register_outputs({"arn": self.arn})
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
-from components.aws.identity import Statement, declared, policy
+from components.aws.identity import Statement, policy
 from components.aws.scope import Scope
 from components.skips import Skip
 
@@ -92,13 +92,11 @@ class Storage(ComponentResource):
             purpose: f"arn:{args.scope.partition}:s3:::{bucket}" for purpose, bucket in self.buckets.items()
         }
         self.ready = {}
-        policies: dict[str, Any] = {}
         # The logs bucket first: the others name it as the place of their access logs.
         for spec in sorted(args.buckets, key=lambda spec: not spec.receives_logs):
             target = None if spec.receives_logs else self.ready[logs[0]]
             self.ready[spec.purpose] = self._make(args, spec, target)
-            policies[spec.purpose] = declared(_statements(args, spec, self.arns[spec.purpose]))
-        self.register_outputs({"buckets": self.buckets, "policies": policies})
+        self.register_outputs({"buckets": self.buckets})
 
     def _make(self, args: StorageArgs, spec: BucketSpec, log_bucket: Output[str] | None) -> Output[str]:
         name, bucket_name = spec.purpose, self.buckets[spec.purpose]

@@ -23,6 +23,8 @@ class AddonsArgs:
     """Region of the cluster."""
     vpc_id: Input[str]
     """Network of the cluster."""
+    version: str
+    """Kubernetes version of the cluster, such as `1.35`."""
     zone_id: str | None = None
     """Hosted zone in which ExternalDNS writes; None leaves it out."""
     domain: str | None = None
@@ -85,6 +87,9 @@ def selected(args: AddonsArgs) -> list[Chart]:
     """
     found = [
         charts.load_balancer(args.sizing, cluster=args.cluster, region=args.region, vpc_id=args.vpc_id),
+        charts.cluster_autoscaler(
+            args.sizing, cluster=args.cluster, region=args.region, version=args.version
+        ),
         charts.external_secrets(args.sizing),
         charts.cert_manager(args.sizing),
         charts.keda(args.sizing, cluster=args.cluster),

@@ -15,6 +15,7 @@ CERT_MANAGER = "cert-manager"
 EXTERNAL_DNS = "external-dns"
 KEDA = "keda"
 ENVOY_GATEWAY = "envoy-gateway"
+CLUSTER_AUTOSCALER = "cluster-autoscaler"
 
 NAMESPACES = ("cert-manager", "envoy-gateway-system", "external-dns", "external-secrets", "keda")
 """Namespaces that add-ons have for themselves."""
@@ -106,6 +107,51 @@ def load_balancer(sizing: Sizing, *, cluster: str, region: str, vpc_id: Input[st
             "enableWaf": False,
             "enableWafv2": False,
             "controllerConfig": {"featureGates": {"ALBGatewayAPI": False, "NLBGatewayAPI": False}},
+        },
+    )
+
+
+def cluster_autoscaler(sizing: Sizing, *, cluster: str, region: str, version: str) -> Chart:
+    """Cluster Autoscaler, which gives the node groups as many machines as the pods ask for.
+
+    `version` is that of Kubernetes, whose scheduler it predicts.
+    """
+    return Chart(
+        release=CLUSTER_AUTOSCALER,
+        namespace="kube-system",
+        chart="cluster-autoscaler",
+        version="9.59.0",
+        repository="https://kubernetes.github.io/autoscaler",
+        service_account=CLUSTER_AUTOSCALER,
+        own_namespace=False,
+        values={
+            "fullnameOverride": CLUSTER_AUTOSCALER,
+            "image": {"tag": f"v{version}.0"},
+            "autoDiscovery": {"clusterName": cluster},
+            "awsRegion": region,
+            "replicaCount": sizing.replicas,
+            "priorityClassName": sizing.priority_class,
+            "rbac": {"serviceAccount": {"create": True, "name": CLUSTER_AUTOSCALER}},
+            "resources": _resources("50m", "256Mi", "512Mi"),
+            "podDisruptionBudget": {"maxUnavailable": 1},
+            "topologySpreadConstraints": _spread({"app.kubernetes.io/instance": CLUSTER_AUTOSCALER}),
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": 65534,
+                "runAsGroup": 65534,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containerSecurityContext": {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "readOnlyRootFilesystem": True,
+            },
+            "extraArgs": {
+                "balance-similar-node-groups": True,
+                "expander": "least-waste",
+                # The add-ons here tolerate a move; nodes that hold nothing else would stay for ever.
+                "skip-nodes-with-system-pods": False,
+            },
         },
     )
 

@@ -8,6 +8,7 @@ from pulumi import Resource, ResourceOptions
 from app.roles import Kind, Need, Role, cluster_roles
 from components.aws.addon_access import (
     cert_manager_statements,
+    cluster_autoscaler_statements,
     external_dns_statements,
     external_secrets_statements,
     load_balancer_statements,
@@ -90,6 +91,7 @@ def _make_addons(
     scope, keys = around.base.scope, around.base.keys
     data = around.data
     needs = {
+        charts.CLUSTER_AUTOSCALER: cluster_autoscaler_statements(around.cluster.cluster_name),
         charts.LOAD_BALANCER: load_balancer_statements([around.edge.target_group_arn]),
         charts.EXTERNAL_SECRETS: external_secrets_statements(
             scope, [data.database.secret_arn, data.cache.secret_arn], [keys.secrets.arn]
@@ -101,6 +103,7 @@ def _make_addons(
         cluster=around.cluster.cluster_name,
         region=settings.region,
         vpc_id=around.base.network.vpc_id,
+        version=settings.cluster.version,
         zone_id=settings.hosted_zone,
         domain=settings.domain,
     )

@@ -20,7 +20,12 @@ from components.kubernetes.namespace import Namespace
 
 SCOPE = Scope(prefix="tradestack-test", account="123456789012", region="eu-west-1")
 ARGS = AddonsArgs(
-    cluster="trade", region="eu-west-1", vpc_id="vpc-1", zone_id="Z0ABCDEFGHIJ", domain="example.com"
+    cluster="trade",
+    region="eu-west-1",
+    vpc_id="vpc-1",
+    version="1.35",
+    zone_id="Z0ABCDEFGHIJ",
+    domain="example.com",
 )
 Record = Callable[[Callable[[], object]], Any]
 
@@ -41,6 +46,7 @@ def test_every_add_on_is_pinned_waited_for_and_taken_back_when_it_fails(record: 
     releases = _releases(record(lambda: Addons("addons", ARGS)))
     assert set(releases) == {
         "aws-load-balancer-controller",
+        "cluster-autoscaler",
         "external-secrets",
         "cert-manager",
         "external-dns",
@@ -195,6 +201,20 @@ def test_targets_are_registered_in_the_given_groups_only() -> None:
         "elasticloadbalancing:DeregisterTargets": ["arn:group"],
         "elasticloadbalancing:RegisterTargets": ["arn:group"],
     }
+
+
+def test_only_the_clusters_own_groups_are_resized() -> None:
+    describe, resize = addon_access.cluster_autoscaler_statements("trade")
+    assert not any("Describe" in action or ":Get" in action for action in resize.actions)
+    assert all("Describe" in action or ":Get" in action for action in describe.actions)
+    tag = "aws:ResourceTag/k8s.io/cluster-autoscaler/trade"
+    assert resize.conditions == {"StringEquals": {tag: "owned"}}
+
+
+def test_the_autoscaler_predicts_the_scheduler_of_the_same_version(record: Record) -> None:
+    release = _releases(record(lambda: Addons("addons", ARGS)))["cluster-autoscaler"]
+    assert release["values"]["image"]["tag"] == "v1.35.0"
+    assert release["values"]["autoDiscovery"] == {"clusterName": "trade"}
 
 
 def test_the_given_secrets_are_read_and_their_keys_used_through_secrets_manager_only() -> None:
