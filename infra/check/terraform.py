@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.check.terraform_names import MAPS, attribute, type_name
+from infra.check.terraform_names import attribute, is_map, type_name
 from infra.plan.model import UNKNOWN, Plan, PlannedResource, Secret
 
 _PACKAGE = "aws:"
@@ -121,7 +121,7 @@ class _Writer:
             # An archive of the program's own making; Terraform would name a file.
             return _FILE
         if isinstance(value, Mapping):
-            return self._map(value, sources) if name in MAPS else [self._block(value, sources)]
+            return self._map(value, sources) if is_map(self._type, name) else [self._block(value, sources)]
         if _is_blocks(value):
             return [self._block(item, sources) for item in value]
         if isinstance(value, list | tuple):

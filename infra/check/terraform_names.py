@@ -31,12 +31,16 @@ _PLURALS = frozenset(
         "network_interfaces",
         "partition_keys",
         "processors",
+        "redacted_fields",
         "tag_specifications",
     }
 )
 """Lists of blocks that Terraform names in the plural too."""
 
-_PLURALS_OF_TYPE = {("aws_kinesis_firehose_delivery_stream", "parameters")}
+_PLURALS_OF_TYPE = {
+    ("aws_appautoscaling_policy", "dimensions"),
+    ("aws_kinesis_firehose_delivery_stream", "parameters"),
+}
 
 _IRREGULAR = {
     "aliases": "alias",
@@ -47,14 +51,27 @@ _IRREGULAR = {
     "statuses": "status",
 }
 
-MAPS = frozenset(
-    {"attributes", "dimensions", "labels", "parameters", "restore_metadata_overrides", "tags", "variables"}
+_MAPS = frozenset(
+    {
+        "attributes",
+        "dimensions",
+        "labels",
+        "parameters",
+        "recovery_point_tags",
+        "restore_metadata_overrides",
+        "tags",
+        "variables",
+    }
 )
+_MAPS_OF_TYPE = {("aws_codepipeline", "configuration")}
 """Inputs whose keys are anybody's: they keep their spelling and are no blocks."""
 
 _ATTRIBUTES = {
+    ("aws_ce_anomaly_subscription", "monitor_arn_lists"): "monitor_arn_list",
     ("aws_cloudwatch_metric_alarm", "name"): "alarm_name",
     ("aws_lambda_function", "code"): "filename",
+    ("aws_lambda_function", "commands"): "command",
+    ("aws_lambda_function", "entry_points"): "entry_point",
     ("aws_lambda_function", "name"): "function_name",
     ("aws_lambda_permission", "function"): "function_name",
     ("aws_sns_topic_subscription", "topic"): "topic_arn",
@@ -79,6 +96,11 @@ def attribute(type_: str, name: str, *, blocks: bool) -> str:
     if blocks and plain not in _PLURALS and (type_, plain) not in _PLURALS_OF_TYPE:
         return _singular(plain)
     return plain
+
+
+def is_map(type_: str, name: str) -> bool:
+    """Whether the keys of the attribute `name` are anybody's, so that it is no block."""
+    return name in _MAPS or (type_, name) in _MAPS_OF_TYPE
 
 
 def snake(name: str) -> str:

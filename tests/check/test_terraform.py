@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.check.terraform import convert
-from infra.check.terraform_names import MAPS, attribute, type_name
+from infra.check.terraform_names import attribute, is_map, snake, type_name
 from infra.plan import Plan, Secret
 from tests.policy.good import Ref, plan
 
@@ -33,6 +33,7 @@ from tests.policy.good import Ref, plan
         ("aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock", "aws_s3_bucket_public_access_block"),
         ("aws:wafv2/webAcl:WebAcl", "aws_wafv2_web_acl"),
         ("aws:eks/podIdentityAssociation:PodIdentityAssociation", "aws_eks_pod_identity_association"),
+        ("aws:codedeploy/application:Application", "aws_codedeploy_app"),
         ("aws:costexplorer/anomalyMonitor:AnomalyMonitor", "aws_ce_anomaly_monitor"),
     ],
 )
@@ -47,6 +48,9 @@ def test_types(token: str, name: str) -> None:
         ("aws_db_parameter_group", "parameters", True, "parameter"),
         ("aws_launch_template", "blockDeviceMappings", True, "block_device_mappings"),
         ("aws_kinesis_firehose_delivery_stream", "parameters", True, "parameters"),
+        ("aws_appautoscaling_policy", "dimensions", True, "dimensions"),
+        ("aws_wafv2_web_acl_logging_configuration", "redactedFields", True, "redacted_fields"),
+        ("aws_lambda_function", "entryPoints", False, "entry_point"),
         ("aws_ecs_service", "capacityProviderStrategies", True, "capacity_provider_strategy"),
         ("aws_default_security_group", "ingress", True, "ingress"),
         ("aws_route53_record", "aliases", True, "alias"),
@@ -85,6 +89,17 @@ def test_nested_objects_are_blocks_and_maps_stay_maps() -> None:
         "tags": {"CostCenter": "x"},
         "layers": ["a", "b"],
     }
+
+
+def test_a_map_of_one_type_is_a_block_of_another() -> None:
+    pipeline, _ = one(
+        {("aws:codepipeline/pipeline:Pipeline", "x"): {"configuration": {"BranchName": "main"}}}
+    )
+    cluster, _ = one(
+        {("aws:ecs/cluster:Cluster", "x"): {"configuration": {"executeCommandConfiguration": {}}}}
+    )
+    assert pipeline["values"] == {"configuration": {"BranchName": "main"}}
+    assert cluster["values"] == {"configuration": [{"execute_command_configuration": [{}]}]}
 
 
 def test_unknown_values_refer_to_where_they_come_from() -> None:
@@ -162,5 +177,5 @@ def test_maps_of_every_stack_are_those_of_the_provider(cloud_plans: list[Plan]) 
         for key, value in item.inputs.items():
             if isinstance(value, dict) and key in declared:
                 seen += 1
-                assert (key in MAPS) == declared[key], f"{item.type} {key}"
+                assert is_map(type_name(item.type), snake(key)) == declared[key], f"{item.type} {key}"
     assert seen > 50
