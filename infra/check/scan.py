@@ -13,6 +13,7 @@ from infra.plan.model import Plan
 from infra.policy import Finding
 from infra.progress import Steps
 
+_KEPT_RESULTS = 100
 _CODE = Path(__file__).resolve().parent
 
 
@@ -52,7 +53,15 @@ def _cached(name: str, stack: str, given: str, job: Callable[[], Scan]) -> Scan:
     partial = file.with_suffix(f".{id(found)}")
     partial.write_text(json.dumps(asdict(found)))
     partial.rename(file)
+    _forget(file.parent)
     return found
+
+
+def _forget(folder: Path) -> None:
+    """Delete all but the newest results; most are of plans that nobody has any more."""
+    kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in kept[_KEPT_RESULTS:]:
+        path.unlink(missing_ok=True)
 
 
 def _read(file: Path) -> Scan:

@@ -1,6 +1,7 @@
 """The real scanners over faults they must find and over what they must not find."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -135,6 +136,20 @@ def test_what_was_scanned_before_is_not_scanned_again(
     assert scan(plan(AWS), steps) == first
     with pytest.raises(pytest.fail.Exception):
         scan(plan({**AWS, ("aws:kms/key:Key", "another"): {}}), steps)
+
+
+def test_only_the_newest_results_are_kept(
+    no_results: Path, monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
+    monkeypatch.setattr("infra.check.scan._KEPT_RESULTS", 2)
+    for number in range(4):
+        path = no_results / f"checkov-{number}.json"
+        path.write_text("{}")
+        os.utime(path, (number, number))
+    scan(plan({("aws:kms/key:Key", "data"): {}}), steps)
+    names = {path.name for path in no_results.iterdir()}
+    assert len(names) == 2
+    assert "checkov-3.json" in names
 
 
 def test_a_module_that_is_not_the_pinned_one_is_refused(tmp_path: Path, steps: Steps) -> None:
