@@ -9,6 +9,7 @@ from typing import Any
 import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 
+from components.aws.computed import computed
 from components.aws.identity import Role, RoleArgs, Statement, pod_trust, trust
 from components.aws.node_groups import Machines, NodeGroup, check_node_groups, make_node_group
 from components.aws.scope import Scope
@@ -288,7 +289,9 @@ class Cluster(ComponentResource):
         }
         cluster: dict[str, Any] = {
             "server": self.endpoint,
-            "certificate-authority-data": self._cluster.certificate_authority.data,
+            "certificate-authority-data": computed(
+                self._cluster.certificate_authority, lambda found: str(found.data)
+            ),
         }
         return Output.json_dumps(
             {

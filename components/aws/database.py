@@ -9,6 +9,7 @@ from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from components.aws.access import add_network, make_access, make_log_group
 from components.aws.alerts import Alarm, make_alarm
+from components.aws.computed import computed
 from components.aws.identity import Role, RoleArgs, trust
 from components.aws.scope import Scope
 from components.aws.secrets import Rotation, Secret, SecretArgs, master_password
@@ -319,7 +320,11 @@ class Database(ComponentResource):
             wanted,
             opts=ResourceOptions(parent=self, protect=args.protect, depends_on=logs),
         )
-        self.secret_arn = secret.arn if secret else instance.master_user_secrets.apply(_first_arn)
+        self.secret_arn = (
+            secret.arn
+            if secret
+            else computed(instance.master_user_secrets, lambda found: str(found[0].secret_arn))
+        )
         return instance
 
     def _make_password(self) -> Secret:
@@ -426,10 +431,6 @@ class Database(ComponentResource):
         return Output.format(
             "postgresql+asyncpg://{0}@{1}:{2}/{3}?ssl=require", args.user, host, args.port, args.database
         )
-
-
-def _first_arn(secrets: Sequence[aws.rds.outputs.InstanceMasterUserSecret] | None) -> str:
-    return str(secrets[0].secret_arn) if secrets else ""
 
 
 SKIPS: tuple[Skip, ...] = (

@@ -10,6 +10,7 @@ import pulumi_aws as aws
 from pulumi import ComponentResource, Input, Output, ResourceOptions
 
 from components.aws.alerts import Alarm, make_alarm
+from components.aws.computed import computed
 from components.aws.firewall import Firewall, FirewallArgs
 from components.aws.scope import Scope
 from components.skips import Skip
@@ -195,13 +196,13 @@ class Edge(ComponentResource):
             tags=self._scope.tags(self._args.domain),
             opts=self._child,
         )
-        proof = certificate.domain_validation_options[0]
+        options = certificate.domain_validation_options
         record = aws.route53.Record(
             f"{self._name}-validation",
             zone_id=self._args.hosted_zone_id,
-            name=proof.resource_record_name,
-            type=proof.resource_record_type,
-            records=[proof.resource_record_value],
+            name=computed(options, lambda found: str(found[0].resource_record_name)),
+            type=computed(options, lambda found: str(found[0].resource_record_type)),
+            records=[computed(options, lambda found: str(found[0].resource_record_value))],
             ttl=300,
             opts=self._child,
         )

@@ -6,6 +6,7 @@ from functools import partial
 import pulumi_aws as aws
 from pulumi import ComponentResource, Output, ResourceOptions
 
+from components.aws.computed import computed
 from components.aws.scope import Scope
 
 _DKIM_KEYS = 3
@@ -56,7 +57,7 @@ class Mail(ComponentResource):
             opts=child,
         )
         for number in range(_DKIM_KEYS):
-            token = identity.dkim_signing_attributes.apply(partial(_token, number))
+            token = computed(identity.dkim_signing_attributes, partial(_token, number))
             aws.route53.Record(
                 f"{name}-dkim-{number + 1}",
                 zone_id=args.hosted_zone_id,
@@ -72,7 +73,5 @@ class Mail(ComponentResource):
         self.register_outputs({"identity_arn": self.identity_arn})
 
 
-def _token(number: int, found: aws.sesv2.outputs.EmailIdentityDkimSigningAttributes | None) -> str:
-    """A token of SES, which only the service itself knows."""
-    tokens = found.tokens if found is not None else None
-    return tokens[number] if tokens else f"token-{number}"
+def _token(number: int, found: aws.sesv2.outputs.EmailIdentityDkimSigningAttributes) -> str:
+    return (found.tokens or [])[number]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pulumi_aws as aws
-from pulumi import Input, Output, Resource, ResourceOptions
+from pulumi import Input, Resource, ResourceOptions
 
+from components.aws.computed import computed
 from components.aws.scope import Scope
 
 _NAME_LIMIT = 63
@@ -227,7 +228,7 @@ def _make_template(
 def _make_schedule(
     name: str, group: NodeGroup, schedule: Schedule, made: aws.eks.NodeGroup, parent: Resource
 ) -> None:
-    autoscaling: Output[str] = made.resources[0].autoscaling_groups[0].name
+    autoscaling = computed(made.resources, lambda found: str((found[0].autoscaling_groups or [])[0].name))
     for action, recurrence, minimum, desired in (
         ("start", schedule.start, group.minimum, group.desired),
         ("stop", schedule.stop, _ALL_DOWN, _ALL_DOWN),

@@ -83,13 +83,21 @@ class Registry(ComponentResource):
 def _access(scope: Scope) -> str:
     """Only this account pulls and pushes, and of its roles those whose own policies say so."""
     # A repository's policy names no resource: ECR refuses one that does.
-    statement = {
+    account = {
         "Sid": "Account",
         "Effect": "Allow",
         "Principal": {"AWS": scope.arn("iam", "root", region="")},
         "Action": [*_PULL, *_PUSH],
     }
-    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    # Lambda pulls an image itself, before any role of the function's is there.
+    functions = {
+        "Sid": "Functions",
+        "Effect": "Allow",
+        "Principal": {"Service": "lambda.amazonaws.com"},
+        "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
+        "Condition": {"StringLike": {"aws:sourceArn": scope.arn("lambda", "function:*")}},
+    }
+    return json.dumps({"Version": "2012-10-17", "Statement": [account, functions]})
 
 
 def _lifecycle(keep: int) -> str:

@@ -1,6 +1,5 @@
 """The roles of the app that run on ECS rather than in the cluster."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pulumi import Input, ResourceOptions
@@ -9,6 +8,7 @@ from app.roles import ROLES, Host, Need, Role
 from components.aws.containers import Containers, ContainersArgs, TaskNetwork, TaskNetworkArgs
 from components.aws.identity import Statement
 from components.aws.mail import Mail, MailArgs
+from components.aws.messaging import queue_reader
 from components.aws.task_definition import ContainerRole, SecretRef
 from infra.settings import CloudSettings
 from stacks.cloud.data import DATABASE_PORT, DataServices
@@ -86,20 +86,9 @@ def _container(settings: CloudSettings, around: Neighbours, role: Role, mail: Ma
     if role.queue is not None:
         messaging, key = around.services.messaging, around.base.keys.messaging.arn
         environment["APP_QUEUE_URL"] = messaging.queue_urls[role.queue]
-        statements += _consuming(settings, messaging.queue_arns[role.queue], key)
+        statements += queue_reader(around.base.scope, messaging.queue_arns[role.queue], key)
         environment["APP_MAIL_URL"] = mail.url if mail else _DOUBLE
         if mail is not None:
             environment["APP_MAIL_FROM"] = mail.sender
             statements.append(Statement(("ses:SendEmail", "ses:SendRawEmail"), [mail.identity_arn]))
     return ContainerRole(role, environment, secrets, statements)
-
-
-def _consuming(settings: CloudSettings, queue: Input[str], key: Input[str]) -> list[Statement]:
-    via: Mapping[str, Mapping[str, Input[str]]] = {
-        "StringEquals": {"kms:ViaService": f"sqs.{settings.region}.amazonaws.com"}
-    }
-    actions = ("ChangeMessageVisibility", "DeleteMessage", "GetQueueAttributes", "ReceiveMessage")
-    return [
-        Statement([f"sqs:{action}" for action in actions], [queue]),
-        Statement(("kms:Decrypt",), [key], via),
-    ]

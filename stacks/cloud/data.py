@@ -7,6 +7,7 @@ from pulumi import Input, Output, ResourceOptions
 
 from app.roles import Need
 from components.aws.cache import Cache, CacheArgs
+from components.aws.computed import computed
 from components.aws.database import Database, DatabaseArgs
 from components.aws.secrets import Rotation
 from components.aws.streaming import Streaming, StreamingArgs
@@ -45,7 +46,7 @@ class DataServices:
         return {
             Need.DATABASE: Output.concat(self.database.host, f":{self.database.port}"),
             Need.CACHE: Output.concat(self.cache.host, f":{self.cache.port}"),
-            Need.BUS: self.streaming.bootstrap_brokers.apply(lambda brokers: brokers.split(",")[0]),
+            Need.BUS: computed(self.streaming.bootstrap_brokers, lambda found: found.split(",")[0]),
         }
 
 

@@ -1,0 +1,180 @@
+"""Every cloud stack whole: the same resources under plan and mocks, whole and in order."""
+
+import asyncio
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
+
+import stacks
+from infra.plan import Plan, run, stackfile
+from infra.settings import parse
+
+# Rows B1 to B18 of the requirements, each by the component that holds its resources.
+COMPONENTS = {
+    *("Network", "Cluster", "Database", "Cache", "Streaming", "Storage", "Messaging", "Analytics"),
+    *(
+        "Functions",
+        "Containers",
+        "Edge",
+        "Firewall",
+        "Observability",
+        "Audit",
+        "Registry",
+        "Budget",
+        "Backup",
+    ),
+    *("Alerts", "Key", "Role", "PodRole"),
+}
+
+
+def test_urns_are_those_of_the_snapshot(plan: Plan) -> None:
+    """A changed URN replaces the resource, unless it has an alias; then rewrite the snapshots.
+
+    TRADESTACK_WRITE_SNAPSHOTS=1 does that.
+    """
+    snapshot = Path(__file__).parent / f"urns.{plan.stack}.txt"
+    urns = "".join(f"{urn}\n" for urn in sorted(plan.by_urn))
+    if os.environ.get("TRADESTACK_WRITE_SNAPSHOTS"):
+        snapshot.write_text(urns)
+    assert urns == snapshot.read_text()
+
+
+def test_a_stack_has_every_component_and_more_than_300_resources(plan: Plan) -> None:
+    made = {
+        item.type.rsplit(":", 1)[-1] for item in plan.resources if item.type.startswith("tradestack:aws:")
+    }
+    assert made >= COMPONENTS
+    assert len(plan.resources) > 300
+
+
+def test_each_resource_comes_after_what_it_depends_on(plan: Plan) -> None:
+    seen: set[str] = set()
+    for resource in plan.resources:
+        assert {resource.parent, resource.provider, *resource.dependencies} - {""} <= seen
+        seen.add(resource.urn)
+
+
+def test_every_resource_names_one_of_the_stacks_own_providers(plan: Plan) -> None:
+    providers = Counter(item.type for item in plan.resources if item.type.startswith("pulumi:providers:"))
+    assert providers == {f"pulumi:providers:{name}": 1 for name in ("aws", "kubernetes", "random")}
+    for resource in plan.resources:
+        if resource.custom and not resource.type.startswith("pulumi:"):
+            package = resource.type.split(":", 1)[0]
+            assert plan.by_urn[resource.provider].type == f"pulumi:providers:{package}"
+
+
+def test_the_provider_refuses_every_other_account(plan: Plan) -> None:
+    provider = next(item for item in plan.resources if item.type == "pulumi:providers:aws")
+    account = stackfile.configuration(plan.settings_file)["tradestack:account"]
+    assert account in str(provider.inputs["allowedAccountIds"])
+
+
+def test_a_new_endpoint_of_the_cluster_replaces_nothing_in_it(plan: Plan) -> None:
+    provider = next(item for item in plan.resources if item.type == "pulumi:providers:kubernetes")
+    assert provider.inputs["clusterIdentifier"] == f"tradestack-{plan.stack}-cluster"
+
+
+def test_kubernetes_objects_have_explicit_names(plan: Plan) -> None:
+    for resource in plan.resources:
+        if resource.custom and resource.type.startswith("kubernetes:"):
+            name = resource.inputs.get("name") or resource.inputs["metadata"]["name"]
+            assert isinstance(name, str), resource.urn
+            assert name
+
+
+def test_workloads_are_those_of_the_local_stack_pointed_at_managed_services(plan: Plan) -> None:
+    deployments = {item.name: item for item in plan.resources if item.type.endswith(":Deployment")}
+    assert set(deployments) == {"gateway", "market-data", "price-collector", "price-service", "frontend"}
+    assert not [item for item in plan.resources if item.type.endswith(":StatefulSet")]
+    spec = deployments["market-data"].inputs["spec"]["template"]["spec"]
+    container = spec["containers"][0]
+    variables = {item["name"]: item["value"] for item in container["env"]}
+    assert variables["APP_BUS_SECURITY"] == "msk-iam"
+    assert {"APP_BUS_URL", "APP_CACHE_URL", "APP_DATABASE_URL"} <= set(variables)
+    digest = stackfile.configuration(plan.settings_file)["tradestack:image"].split('"')[3]
+    assert container["image"].endswith(f".amazonaws.com/tradestack-{plan.stack}/app@{digest}")
+
+
+def test_outputs_tell_where_everything_is(plan: Plan) -> None:
+    assert set(plan.outputs) >= {
+        "urls",
+        "endpoints",
+        "kubeconfig",
+        "dashboard",
+        "repository",
+        "buckets",
+        "image",
+    }
+    domain = stackfile.configuration(plan.settings_file)["tradestack:domain"]
+    assert plan.outputs["urls"] == {"web": f"https://{domain}", "api": f"https://{domain}/api"}
+
+
+COMPUTED = (
+    *(
+        "address",
+        "arnSuffix",
+        "bootstrapBrokersSaslIam",
+        "configurationEndpointAddress",
+        "dnsName",
+        "endpoint",
+    ),
+    *("keyId", "primaryEndpointAddress", "url", "zoneId"),
+)
+"""Outputs that AWS fills in and other resources' names are made of."""
+
+
+class Recorder(Mocks):
+    """Answers with the inputs and an id; refuses every invoke."""
+
+    def __init__(self) -> None:
+        self.registered: list[MockResourceArgs] = []
+
+    def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
+        self.registered.append(args)
+        arn = f"arn:aws:service:us-east-1:123456789012:cluster/{args.name}/uuid"
+        computed = {name: f"{args.name}.example.com" for name in COMPUTED}
+        return f"{args.name}-id", {**computed, "arn": arn, "result": "generated", **args.inputs}
+
+    def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
+        raise AssertionError(f"the program calls {args.token}")
+
+
+def _mocked(stack: str) -> list[MockResourceArgs]:
+    configuration = stackfile.configuration(stackfile.locate(stack))
+    mine = {key.split(":", 1)[1]: value for key, value in configuration.items() if "tradestack:" in key}
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    recorder = Recorder()
+    set_mocks(recorder, project="tradestack", stack=stack, preview=False)
+    pulumi.runtime.test(lambda: stacks.build(parse(mine, file=stack)).export())()
+    return recorder.registered
+
+
+def test_mocks_see_the_same_resources(plan: Plan) -> None:
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        registered = executor.submit(_mocked, plan.stack).result()
+    mocked = Counter((item.typ, item.name) for item in registered if item.typ != "pulumi:pulumi:Stack")
+    planned = Counter((item.type, item.name) for item in plan.resources if item.parent)
+    assert mocked == planned
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind", "count"),
+    [
+        (
+            "network",
+            '{"zones": ["us-east-1a", "us-east-1b", "us-east-1c"], "natPerZone": true}',
+            "NatGateway",
+            3,
+        ),
+        ("database", '{"instanceClass": "db.t4g.medium", "readReplicas": 2}', "rds/instance:Instance", 3),
+    ],
+)
+def test_a_setting_changes_what_it_says(key: str, value: str, kind: str, count: int) -> None:
+    plan = run("staging", overrides={f"tradestack:{key}": value})
+    assert sum(item.type.endswith(kind) for item in plan.resources) == count
