@@ -27,7 +27,7 @@ def load_balancer_statements(target_group_arns: Sequence[Input[str]]) -> list[St
     return [Statement(describe, ("*",)), Statement(register, target_group_arns)]
 
 
-def cluster_autoscaler_statements(cluster: str) -> list[Statement]:
+def cluster_autoscaler_statements(scope: Scope, cluster: str) -> list[Statement]:
     """Cluster Autoscaler: it resizes the groups that EKS has marked as those of this cluster."""
     # Nothing that describes knows resources.
     describe = (
@@ -39,11 +39,16 @@ def cluster_autoscaler_statements(cluster: str) -> list[Statement]:
         "ec2:DescribeInstanceTypes",
         "ec2:DescribeLaunchTemplateVersions",
         "ec2:GetInstanceTypesFromInstanceRequirements",
-        "eks:DescribeNodegroup",
     )
     resize = ("autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup")
     own = {"StringEquals": {f"aws:ResourceTag/k8s.io/cluster-autoscaler/{cluster}": "owned"}}
-    return [Statement(describe, ("*",)), Statement(resize, ("*",), own)]
+    # EKS names the group behind a node group `eks-…`.
+    groups = scope.arn("autoscaling", "autoScalingGroup:*:autoScalingGroupName/eks-*")
+    return [
+        Statement(describe, ("*",)),
+        Statement(("eks:DescribeNodegroup",), (scope.arn("eks", f"nodegroup/{cluster}/*"),)),
+        Statement(resize, (groups,), own),
+    ]
 
 
 def external_secrets_statements(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pulumi import ResourceOptions
 
 from components.kubernetes.meta import host
-from components.kubernetes.pod import Probes, port_probe
+from components.kubernetes.pod import Probes, command_probe, port_probe
 from components.kubernetes.stateful import DataServiceArgs, StatefulServer, StatefulServerArgs
 
 _PORT = 9092
@@ -39,7 +39,7 @@ class Kafka(StatefulServer):
                 probes=Probes(
                     startup=port_probe("server", period=1, failures=180),
                     live=port_probe("server", period=15, failures=4),
-                    ready=port_probe("server", period=5, failures=2),
+                    ready=command_probe("ready", period=5, failures=2),
                 ),
                 environment={
                     "KAFKA_ADVERTISED_HOST": host(name, args.service.namespace),

@@ -8,6 +8,8 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.networking import v1 as networking
 
 from components.kubernetes.meta import PLATFORM, metadata
+from components.kubernetes.pod import DISK_LIMIT, DISK_REQUEST
+from components.skips import Skip
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,13 @@ class Namespace(ComponentResource):
                         "default_request": {
                             "cpu": args.limits.cpu_request,
                             "memory": args.limits.memory_request,
+                            "ephemeral-storage": DISK_REQUEST,
                         },
-                        "default": {"cpu": args.limits.cpu_limit, "memory": args.limits.memory_limit},
+                        "default": {
+                            "cpu": args.limits.cpu_limit,
+                            "memory": args.limits.memory_limit,
+                            "ephemeral-storage": DISK_LIMIT,
+                        },
                         "max": {"cpu": args.limits.max_cpu, "memory": args.limits.max_memory},
                     }
                 ]
@@ -123,3 +130,15 @@ class Namespace(ComponentResource):
             opts=inside,
         )
         self.register_outputs({"namespace": name})
+
+
+SKIPS: tuple[Skip, ...] = tuple(
+    Skip(
+        "networkpolicy-targets-pod",
+        "NetworkPolicy",
+        "The policy closes the whole namespace, for pods that come later too.",
+        name=f"trading-*-{policy}",
+    )
+    for policy in ("default-deny", "allow-dns")
+)
+"""Findings that are accepted here."""

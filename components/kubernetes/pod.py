@@ -18,9 +18,13 @@ from pulumi_kubernetes.core.v1 import (
 
 from app.roles import Resources
 from components.kubernetes.meta import Environment, labels, selector
+from components.skips import Skip
 
 SECRETS_PATH = "/run/secrets/tradestack"
 """Folder in which a container finds its secrets, one file for each key."""
+
+DISK_REQUEST, DISK_LIMIT = "64Mi", "512Mi"
+"""Disk of the node that a container uses: its tmp and its logs until they are rotated; data has volumes."""
 
 _USER = 10001
 _TMP_SIZE = "64Mi"
@@ -197,8 +201,16 @@ def _base(args: PodArgs, name: str) -> ContainerArgsDict:
 
 def _resources(resources: Resources) -> ResourceRequirementsArgsDict:
     return {
-        "requests": {"cpu": resources.cpu_request, "memory": resources.memory_request},
-        "limits": {"cpu": resources.cpu_limit, "memory": resources.memory_limit},
+        "requests": {
+            "cpu": resources.cpu_request,
+            "memory": resources.memory_request,
+            "ephemeral-storage": DISK_REQUEST,
+        },
+        "limits": {
+            "cpu": resources.cpu_limit,
+            "memory": resources.memory_limit,
+            "ephemeral-storage": DISK_LIMIT,
+        },
     }
 
 
@@ -243,3 +255,19 @@ def _volume_mounts(args: PodArgs) -> list[VolumeMountArgsDict]:
         mounts.append({"name": "secrets", "mount_path": SECRETS_PATH, "read_only": True})
     mounts.extend({"name": name, "mount_path": path} for name, path in args.mounts.items())
     return mounts
+
+
+_WORKLOADS = ("Deployment", "StatefulSet", "Job", "CronJob")
+_SAME_BYTES = "Images are named by digest or content hash, so that pulling again would bring the same bytes."
+_HASHED = "Local images carry their content hash as tag; assertion TS053 demands a digest in cloud stacks."
+
+SKIPS: tuple[Skip, ...] = tuple(
+    Skip(check, kind, reason)
+    for kind in _WORKLOADS
+    for check, reason in (
+        ("container-image-pull-policy", _SAME_BYTES),
+        ("CKV_K8S_15", _SAME_BYTES),
+        ("CKV_K8S_43", _HASHED),
+    )
+)
+"""Findings that are accepted here."""

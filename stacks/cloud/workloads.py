@@ -91,7 +91,7 @@ def _make_addons(
     scope, keys = around.base.scope, around.base.keys
     data = around.data
     needs = {
-        charts.CLUSTER_AUTOSCALER: cluster_autoscaler_statements(around.cluster.cluster_name),
+        charts.CLUSTER_AUTOSCALER: cluster_autoscaler_statements(scope, around.cluster.cluster_name),
         charts.LOAD_BALANCER: load_balancer_statements([around.edge.target_group_arn]),
         charts.EXTERNAL_SECRETS: external_secrets_statements(
             scope, [data.database.secret_arn, data.cache.secret_arn], [keys.secrets.arn]

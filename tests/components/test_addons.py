@@ -204,9 +204,10 @@ def test_targets_are_registered_in_the_given_groups_only() -> None:
 
 
 def test_only_the_clusters_own_groups_are_resized() -> None:
-    describe, resize = addon_access.cluster_autoscaler_statements("trade")
+    describe, groups, resize = addon_access.cluster_autoscaler_statements(SCOPE, "trade")
     assert not any("Describe" in action or ":Get" in action for action in resize.actions)
-    assert all("Describe" in action or ":Get" in action for action in describe.actions)
+    assert all("Describe" in action or ":Get" in action for action in (*describe.actions, *groups.actions))
+    assert groups.resources == ("arn:aws:eks:eu-west-1:123456789012:nodegroup/trade/*",)
     tag = "aws:ResourceTag/k8s.io/cluster-autoscaler/trade"
     assert resize.conditions == {"StringEquals": {tag: "owned"}}
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+import pulumi_aws as aws
+
+from components.aws import mail
 from components.aws.mail import Mail, MailArgs
 from components.aws.scope import Scope
 
@@ -18,9 +21,13 @@ def test_mail_is_signed_sent_over_tls_and_bounces_are_remembered(record: Callabl
     assert options["deliveryOptions"] == {"tlsPolicy": "REQUIRE"}
     assert options["suppressionOptions"] == {"suppressedReasons": ["BOUNCE", "COMPLAINT"]}
     assert recorded.one("EmailIdentity")["configurationSetName"] == "tradestack-test-mail"
-    names = {item.inputs["name"] for item in recorded.custom() if item.typ.endswith(":Record")}
-    assert len(names) == 3
-    assert all(name.endswith("._domainkey.trading.example.com") for name in names)
+    names = [item.inputs["name"] for item in recorded.custom() if item.typ.endswith(":Record")]
+    assert names == 3 * ["._domainkey.trading.example.com"]
     assert made[0].identity_arn == "arn:aws:ses:us-east-1:123456789012:identity/trading.example.com"
     assert made[0].url == "ses://us-east-1"
     assert made[0].sender.endswith("<no-reply@trading.example.com>")
+
+
+def test_each_record_has_a_key_of_its_own() -> None:
+    keys = aws.sesv2.outputs.EmailIdentityDkimSigningAttributes(tokens=["one", "two", "three"])
+    assert [mail._token(number, keys) for number in range(3)] == ["one", "two", "three"]

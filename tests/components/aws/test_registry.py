@@ -47,7 +47,10 @@ def test_untagged_images_go_after_a_day_and_the_last_tagged_ones_stay(record: Re
 def test_nobody_outside_the_account_pulls(record: Record) -> None:
     recorded = record(lambda: Registry("registry", ARGS))
     statements = json.loads(recorded.one("RepositoryPolicy", "registry-app")["policy"])["Statement"]
-    assert [item["Principal"] for item in statements] == [{"AWS": "arn:aws:iam::123456789012:root"}]
+    account, functions = statements
+    assert account["Principal"] == {"AWS": "arn:aws:iam::123456789012:root"}
+    assert functions["Principal"] == {"Service": "lambda.amazonaws.com"}
+    assert "123456789012:function:" in functions["Condition"]["StringLike"]["aws:sourceArn"]
     assert not any("*" in action for item in statements for action in item["Action"])
 
 
