@@ -31,3 +31,13 @@ def matching(as_json: AsJson = False) -> None:
     report = measure(Steps())
     path = report.save()
     typer.echo(report.as_json() if as_json else path)
+
+
+@app.command()
+def plan(as_json: AsJson = False) -> None:
+    """Time the plan of the largest stack, and how plan, comparison and checks grow to 3,000 resources."""
+    from infra.bench.plan import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)

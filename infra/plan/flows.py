@@ -127,7 +127,7 @@ def _groups(sketch: "Sketch", resource: PlannedResource) -> Iterator[str]:
 
 
 def _members(sketch: "Sketch", users: Mapping[str, list[str]], rule: PlannedResource, name: str) -> list[str]:
-    """What has the security groups of an input; the group that EKS makes for a cluster is that of its nodes."""
+    """What has the security groups of an input; the one that EKS makes for a cluster is its nodes'."""
     found: list[str] = []
     for urn in rule.property_dependencies.get(name, ()):
         needed = sketch.plan.by_urn.get(urn)

@@ -4,10 +4,11 @@ import asyncio
 import gc
 import heapq
 import runpy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 from infra.errors import TradestackError
 from infra.paths import REPOSITORY
@@ -27,24 +28,36 @@ def run(stack: str, *, settings_file: Path | None = None, overrides: Mapping[str
     """
     path = settings_file or stackfile.locate(stack)
     configuration = {**stackfile.configuration(path), **(overrides or {})}
+    return run_program(_run_program, stack, path, configuration)
+
+
+def run_program(
+    program: Callable[[], None], stack: str, settings_file: Path, configuration: Mapping[str, str]
+) -> Plan:
+    """The plan of what `program` registers as `stack`; `run` is this with the project's own program.
+
+    Raises:
+        TradestackError: the program needs a provider to go on, or says itself why it cannot.
+    """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="plan") as executor:
-        return executor.submit(_plan, stack, path, configuration).result()
+        return executor.submit(_plan, program, stack, settings_file, dict(configuration)).result()
 
 
-def _plan(stack: str, path: Path, configuration: dict[str, str]) -> Plan:
+def _plan(program: Callable[[], None], stack: str, path: Path, configuration: dict[str, str]) -> Plan:
     # Tens of thousands of classes are made while the providers' packages are imported, none of them garbage.
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _collect(stack, path, configuration)
+        return _collect(program, stack, path, configuration)
     finally:
         if collecting:
             gc.enable()
 
 
-def _collect(stack: str, path: Path, configuration: dict[str, str]) -> Plan:
+def _collect(body: Callable[[], None], stack: str, path: Path, configuration: dict[str, str]) -> Plan:
     import pulumi
-    from pulumi.runtime import config, settings
+    from pulumi.runtime import config, resource, settings
+    from pulumi.runtime.proto import source_pb2
     from pulumi.runtime.stack import run_in_stack
 
     from infra.plan.monitor import Engine, Monitor
@@ -61,13 +74,23 @@ def _collect(stack: str, path: Path, configuration: dict[str, str]) -> Plan:
         root_directory=str(REPOSITORY),
     )
 
+    async def settled() -> None:
+        body()
+        # The SDK waits for one task after the other, which grows with the square of their number.
+        while tasks := [task for task in settings.SETTINGS.outputs if not task.done()]:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            if any(task.cancelled() or task.exception() for task in done):
+                return
+
     async def program() -> None:
         settings.configure(runtime)
         config.set_all_config(configuration)
-        await run_in_stack(lambda: _run_program())
+        await run_in_stack(settled)
 
     try:
-        asyncio.run(program())
+        # Where in the program a resource is made is not kept, and looking it up takes a sixth of the time.
+        with mock.patch.object(resource, "_get_stack_trace", source_pb2.StackTrace):
+            asyncio.run(program())
     except pulumi.RunError as error:
         raise TradestackError(str(error)) from error
     resources = [

@@ -140,11 +140,11 @@ def test_every_resource_is_compared_with_itself_as_read_back(local_plan: Plan) -
 
 
 def _huge(number: int) -> Report:
-    text = "a long value with < and & in it " * 20
-    old = plan(*(resource(DATABASE, f"db-{n}", {"engine": "a", "note": text}) for n in range(number)))
+    text, topic = "a long value with < and & in it " * 20, "aws:msk/topic:Topic"
+    old = plan(*(resource(topic, f"t-{n}", {"replicationFactor": 3, "note": text}) for n in range(number)))
     new = plan(
-        *(resource(DATABASE, f"db-{n}", {"engine": "b", "note": text * 2}) for n in range(number)),
-        *(resource(QUEUE, f"q-{n}") for n in range(number)),
+        *(resource(topic, f"t-{n}", {"replicationFactor": 2, "note": text * 2}) for n in range(number)),
+        *(resource("aws:ec2/route:Route", f"r-{n}") for n in range(number)),
     )
     return _report(old, new)
 
