@@ -43,6 +43,8 @@ class AnalyticsArgs:
     """Hours for which records stay in the stream, 24 to 8760."""
     alerts_topic_arn: Input[str]
     """Where alarms go."""
+    protect: bool = False
+    """Refuses the deletion of the stream, with what it still holds, by Pulumi."""
 
     def __post_init__(self) -> None:
         if not 24 <= self.retention_hours <= 8760:
@@ -73,7 +75,7 @@ class Analytics(ComponentResource):
             kms_key_id=args.key_arn,
             enforce_consumer_deletion=True,
             tags=scope.tags(self.stream_name),
-            opts=child,
+            opts=ResourceOptions(parent=self, protect=args.protect),
         )
         delivery_name = scope.name(name, limit=_DELIVERY_NAME_LIMIT)
         log_name = f"/aws/kinesisfirehose/{delivery_name}"

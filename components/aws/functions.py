@@ -211,6 +211,7 @@ class Functions(ComponentResource):
             function_response_types=["ReportBatchItemFailures"],
             # Without it Lambda takes more messages than it may run calls for, and they use up their attempts.
             scaling_config={"maximum_concurrency": max(spec.concurrency, _LEAST_CONCURRENCY)},
+            tags=self._args.scope.tags(self._function_name(spec.name)),
             opts=ResourceOptions(parent=self),
         )
 

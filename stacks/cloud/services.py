@@ -52,6 +52,7 @@ def make_services(settings: CloudSettings, base: Foundation, image: str, opts: R
             shards=settings.analytics.shards,
             retention_hours=settings.analytics.retention,
             alerts_topic_arn=base.alerts.topic_arn,
+            protect=settings.protect,
         ),
         opts,
     )

@@ -138,7 +138,7 @@ class Recorder(Mocks):
     def new_resource(self, args: MockResourceArgs) -> tuple[str | None, dict[str, Any]]:
         self.registered.append(args)
         arn = f"arn:aws:service:us-east-1:123456789012:cluster/{args.name}/uuid"
-        computed = {name: f"{args.name}.example.com" for name in COMPUTED}
+        computed = dict.fromkeys(COMPUTED, f"{args.name}.example.com")
         return f"{args.name}-id", {**computed, "arn": arn, "result": "generated", **args.inputs}
 
     def call(self, args: MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]] | None]:
