@@ -33,7 +33,7 @@ class Statement:
 
 def policy(statements: Sequence[Statement]) -> Output[str]:
     """A policy document as JSON text; unknown while an ARN in it is."""
-    return Output.json_dumps({"Version": "2012-10-17", "Statement": [_document(item) for item in statements]})
+    return Output.json_dumps({"Version": "2012-10-17", "Statement": _documents(statements)})
 
 
 def trust(service: str, scope: Scope, *, same_account: bool = False) -> str:
@@ -119,7 +119,8 @@ class Role(ComponentResource):
             attached.append(attachment.id)
         # Whoever uses the role waits for its permissions: a service that starts without them fails.
         self.arn = Output.all(role.arn, *attached).apply(lambda values: str(values[0]))
-        self.register_outputs({"arn": self.arn})
+        # A policy's text is unknown as a whole while one ARN in it is; the statements show what it allows.
+        self.register_outputs({"arn": self.arn, "statements": _documents(args.statements)})
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,10 @@ class PodRole(ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         self.register_outputs({"arn": self.arn})
+
+
+def _documents(statements: Sequence[Statement]) -> list[dict[str, Any]]:
+    return [_document(item) for item in statements]
 
 
 def _document(statement: Statement) -> dict[str, Any]:

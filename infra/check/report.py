@@ -1,14 +1,15 @@
 """All checks of one stack, with skips and relaxations applied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from infra import policy
-from infra.check import documents, skips
+from infra.check import skips
 from infra.check.model import Scan
 from infra.check.scan import scan
-from infra.plan import Plan, run, stackfile
+from infra.plan import Plan, documents, run, stackfile
+from infra.plan.stack_settings import relaxations
 from infra.policy import Finding
 from infra.progress import Steps
 
@@ -65,30 +66,16 @@ def check(stack: str, steps: Steps) -> Report:
     declared = skips.collect()
     with steps.step(f"Check {stack}"):
         scans = scan(plan, steps)
-    relaxations = relaxed(plan)
-    asserted = policy.evaluate(policy.estate(plan), relaxations)
+    accepted = relaxations(plan)
+    asserted = policy.evaluate(policy.estate(plan), accepted)
     scanned = [finding for item in scans for finding in item.findings]
     findings = [
         *asserted.findings,
-        *skips.relax(skips.apply(scanned, plan, declared), relaxations),
+        *skips.relax(skips.apply(scanned, plan, declared), accepted),
         *skips.without_reason(declared),
         *_stale(stack, plan, scanned, declared, steps),
     ]
     return Report(stack, asserted.passed + sum(item.passed for item in scans), tuple(findings))
-
-
-def relaxed(plan: Plan) -> Mapping[str, str]:
-    """Assertions that the stack's settings relax, with their reasons.
-
-    Raises:
-        TradestackError: the settings are refused.
-    """
-    from infra.settings import parse
-
-    given = stackfile.configuration(plan.settings_file)
-    mine = {key.split(":", 1)[1]: value for key, value in given.items() if key.startswith(f"{plan.project}:")}
-    reasons: Mapping[str, str] = getattr(parse(mine, file=plan.settings_file.name), "relax", {})
-    return reasons
 
 
 def _stale(

@@ -23,10 +23,12 @@ def cost(
     """Estimate the monthly cost of a stack by component, without account or network."""
     from infra.cost import show
     from infra.cost.estimate import estimate
+    from infra.plan import stack_settings
     from infra.plan.runner import run
 
     given = dict(_pair(item) for item in usage or [])
-    found = estimate(run(stack), view=view, usage=given)
+    planned = run(stack)
+    found = estimate(planned, view=view, usage={**stack_settings.usage(planned), **given})
     if as_json:
         typer.echo(json.dumps(show.document(found, lines=lines), indent=2))
         return

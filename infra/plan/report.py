@@ -10,7 +10,9 @@ from infra.cost.model import ZERO
 from infra.errors import TradestackError
 from infra.plan import show
 from infra.plan.diff import Action, Change, Diff, Property, compare
+from infra.plan.documents import complete
 from infra.plan.model import Plan, masked
+from infra.plan.stack_settings import relaxations, usage
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,10 @@ LIMITS = (
 
 def assemble(plan: Plan, against: str = "", old: Plan | None = None) -> Report:
     """The report about `plan`; with `against`, compared with `old`, which is None when there was no stack."""
-    (estimate, problem), findings = _estimate(plan), _ranked(policy.check(plan))
+    (estimate, problem), findings = _estimate(plan), _findings(plan)
     if not against:
         return Report(plan, estimate, findings, problem=problem)
-    before = _ranked(policy.check(old)) if old else ()
+    before = _findings(old) if old else ()
     former, old_problem = _estimate(old) if old else (None, "")
     if old is None and estimate:
         former = cost.Estimate(estimate.stack, estimate.view, (), ZERO, ())
@@ -208,8 +210,9 @@ def _finding(finding: policy.Finding) -> dict[str, str]:
 _SEVERITIES = ("critical", "high", "medium", "low")
 
 
-def _ranked(findings: list[policy.Finding]) -> tuple[policy.Finding, ...]:
-    return tuple(sorted(findings, key=lambda item: (bool(item.reason), _SEVERITIES.index(item.severity))))
+def _findings(plan: Plan) -> tuple[policy.Finding, ...]:
+    found = policy.check(complete(plan), relaxations(plan))
+    return tuple(sorted(found, key=lambda item: (bool(item.reason), _SEVERITIES.index(item.severity))))
 
 
 def _identity(finding: policy.Finding) -> tuple[str, str, str]:
@@ -232,6 +235,6 @@ def _without(
 def _estimate(plan: Plan) -> tuple[cost.Estimate | None, str]:
     """The cost, or why there is none: a price that nobody has entered must not hide what changes."""
     try:
-        return cost.estimate(plan), ""
+        return cost.estimate(plan, usage=usage(plan)), ""
     except TradestackError as error:
         return None, str(error)

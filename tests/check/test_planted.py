@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from infra.check import checkov, documents, terraform
-from infra.plan import Plan, PlannedResource
+from infra.check import checkov, terraform
+from infra.plan import Plan, PlannedResource, documents
 from infra.policy import check
 from infra.progress import Steps
 

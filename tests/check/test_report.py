@@ -89,7 +89,7 @@ def one_stack(monkeypatch: pytest.MonkeyPatch) -> Plan:
     found = replace(found, stack="dev")
     monkeypatch.setattr(report, "run", lambda stack: found)
     monkeypatch.setattr(report.documents, "complete", lambda plan: plan)
-    monkeypatch.setattr(report, "relaxed", lambda plan: {"TS017": "one zone is enough for development"})
+    monkeypatch.setattr(report, "relaxations", lambda plan: {"TS017": "one zone is enough for development"})
     scanned = Scan(
         "checkov", 7, (finding("CKV_AWS_144", BUCKET, "reports"), finding("CKV_AWS_18", BUCKET, "logs"))
     )
@@ -125,8 +125,8 @@ def test_a_stale_skip_fails_the_check_of_any_stack(
 
 
 def test_relaxations_come_from_the_settings_of_the_stack(local_plan: Plan, cloud_plans: list[Plan]) -> None:
-    assert report.relaxed(local_plan) == {}
-    by_stack = {found.stack: report.relaxed(found) for found in cloud_plans}
+    assert report.relaxations(local_plan) == {}
+    by_stack = {found.stack: report.relaxations(found) for found in cloud_plans}
     assert "TS017" in by_stack["dev"]
     assert by_stack["prod"] == {}
 
