@@ -5,14 +5,13 @@ inputs is taken to change in place. Values that only a provider knows count as u
 the same resources and none of those is replaced.
 """
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from infra.plan import replacement
-from infra.plan.identity import former_urns, physical_name
+from infra.plan import matching, replacement
+from infra.plan.identity import physical_name
 from infra.plan.model import Plan, PlannedResource
 from infra.plan.values import Difference, Item, Kind, Path, differences, hidden, path_text
 
@@ -84,17 +83,17 @@ _PROTECTED = "refused: protected"
 def compare(old: Plan | None, new: Plan) -> Diff:
     """What has to happen to a stack that is as `old` says to become as `new` says; None: there is nothing."""
     before = dict(old.by_urn) if old else {}
-    pairs = _pairs(before, new)
-    renamed = {former.urn: urn for urn, former in pairs.items()}
-    created = [item for item in new.resources if item.urn not in pairs]
+    matched = matching.pairs(before, new)
+    renamed = {former.urn: urn for urn, former in matched.items()}
+    created = [item for item in new.resources if item.urn not in matched]
     gone = [item for item in before.values() if item.urn not in renamed]
-    substitutes = _substitutes(gone, created)
+    substitutes = matching.substitutes(gone, created)
     renamed |= {former.urn: urn for urn, former in substitutes.items()}
     context = _Context(new.by_urn, renamed)
     changes, same = [], 0
     for resource in new.resources:
-        if resource.urn in pairs:
-            change = _compared(pairs[resource.urn], resource, context)
+        if resource.urn in matched:
+            change = _compared(matched[resource.urn], resource, context)
         elif resource.urn in substitutes:
             change = _substituted(substitutes[resource.urn], resource, context)
         else:
@@ -123,57 +122,6 @@ class _Context:
 
     def urns(self, urns: Sequence[str]) -> set[str]:
         return {self.renamed.get(urn, urn) for urn in urns}
-
-
-def _pairs(before: Mapping[str, PlannedResource], new: Plan) -> dict[str, PlannedResource]:
-    """The old resource of each new URN, aliases respected."""
-    pairs: dict[str, PlannedResource] = {}
-    taken: set[str] = set()
-    former = former_urns(new)
-    for resource in new.resources:
-        own = before.get(resource.urn)
-        if own is not None:
-            pairs[resource.urn] = own
-            taken.add(own.urn)
-    for resource in new.resources:
-        if resource.urn not in pairs:
-            match = next((urn for urn in former[resource.urn] if urn in before and urn not in taken), None)
-            if match is not None:
-                pairs[resource.urn] = before[match]
-                taken.add(match)
-    return pairs
-
-
-def _substitutes(
-    gone: Sequence[PlannedResource], created: Sequence[PlannedResource]
-) -> dict[str, PlannedResource]:
-    """Which deleted resource each created one stands in for: a rename for which nobody wrote an alias.
-
-    The same type, and the same name at the provider, or the same name in the program; of a type that holds
-    data also the only one deleted and the only one created.
-    """
-    found: dict[str, PlannedResource] = {}
-    taken: set[str] = set()
-    custom = [item for item in gone if item.custom]
-    for key in (physical_name, lambda item: item.name):
-        groups: dict[tuple[str, str], list[PlannedResource]] = defaultdict(list)
-        for item in custom:
-            if item.urn not in taken and key(item):
-                groups[item.type, key(item)].append(item)
-        for item in created:
-            group = groups.get((item.type, key(item)), []) if key(item) and item.urn not in found else []
-            if group:
-                found[item.urn] = group.pop(0)
-                taken.add(found[item.urn].urn)
-    left_old = Counter(item.type for item in custom if item.urn not in taken)
-    left_new = Counter(item.type for item in created if item.urn not in found)
-    for item in created:
-        if item.urn in found or not replacement.lost(item.type, item.inputs):
-            continue
-        if left_old[item.type] == 1 and left_new[item.type] == 1:
-            found[item.urn] = next(one for one in custom if one.type == item.type and one.urn not in taken)
-            taken.add(found[item.urn].urn)
-    return found
 
 
 def _compared(old: PlannedResource, new: PlannedResource, context: _Context) -> Change | None:
