@@ -1,0 +1,330 @@
+"""SQL of the ledger: every statement takes a whole batch, rows are locked in the order of their ids."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    CursorResult,
+    Select,
+    String,
+    Table,
+    and_,
+    insert,
+    literal,
+    select,
+    true,
+    union_all,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
+
+from app.kit.database import Base, Database
+from app.wallet.bulk import document, per_row, rows
+from app.wallet.ledger.accounts import Account, AccountKind
+from app.wallet.ledger.book import Answered, Book, Hold, HoldState
+from app.wallet.ledger.models import AccountRow, AssetRow, HoldRow, PostingRow, TransferRow
+from app.wallet.ledger.transfers import Code, Transfer
+
+_TRANSFER = ("id", "kind", "fingerprint", "code", "amount", "hold_id", "reference", "created_at")
+_POSTING = (
+    "transfer_id",
+    "source_id",
+    "target_id",
+    "amount",
+    "source_balance",
+    "target_balance",
+    "created_at",
+)
+_HOLD = ("id", "source_id", "target_id", "amount", "posted", "released", "state", "expires_at")
+_HOLD_CHANGES = ("posted", "released", "state")
+
+
+class Contended(Exception):
+    """Another transaction used one of the same new ids at the same time: to be tried again as a whole."""
+
+
+class Entry(NamedTuple):
+    """A posting as one of its accounts sees it."""
+
+    posting_id: int
+    transfer_id: str
+    kind: str
+    reference: str
+    amount: int
+    """Negative when it went out."""
+    balance: int
+    """After it."""
+    created_at: int
+
+
+class LedgerRepository:
+    """Accounts, transfers, postings and holds. Statements are built once; see `app.wallet.bulk`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        ids = rows(database, id=String(120))
+        self._open = _open_statement(database)
+        self._lock = _lock_statement(database)
+        self._answered = per_row(
+            database,
+            ids,
+            select(TransferRow.id, TransferRow.fingerprint, TransferRow.code, TransferRow.amount),
+            TransferRow.id == ids.c.id,
+        )
+        self._holds = per_row(database, ids, _hold_columns(), HoldRow.id == ids.c.id)
+        self._add_transfers = _insert(database, TransferRow, _TRANSFER, order="id", unless_there=True)
+        self._add_postings = _insert(database, PostingRow, _POSTING, order="place")
+        self._save_holds = _save_holds_statement(database)
+        self._save_balances = _save_balances_statement(database)
+
+    async def pin_scales(self, session: AsyncSession, scales: Mapping[str, int]) -> dict[str, int]:
+        """Remember the scale of assets that are new; returns the scales that amounts are stored in."""
+        for code, scale in sorted(scales.items()):
+            statement = self._database.insert(AssetRow).values(code=code, scale=scale)
+            await session.execute(statement.on_conflict_do_nothing())
+        found = await session.execute(select(AssetRow.code, AssetRow.scale))
+        return {row.code: row.scale for row in found}
+
+    async def open_accounts(self, session: AsyncSession, accounts: Iterable[Account]) -> None:
+        """Make the accounts that are not there yet."""
+        wanted = [account._asdict() for account in sorted(accounts)]
+        await session.execute(self._open, document(wanted))
+
+    async def named_holds(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Hold]:
+        """Holds by id."""
+        found = await session.execute(self._holds, document({"id": id} for id in ids))
+        return {row.id: _hold(row) for row in found}
+
+    async def lock(
+        self, session: AsyncSession, accounts: Iterable[Account]
+    ) -> dict[Account, tuple[int, int]]:
+        """Id and balance of the accounts that exist, locked to the end of the transaction."""
+        found = await session.execute(self._lock, document(account._asdict() for account in set(accounts)))
+        return {
+            Account(owner, asset, AccountKind(kind)): (id, balance)
+            for id, owner, asset, kind, balance in found
+        }
+
+    async def answered(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Answered]:
+        """What the ledger knows of transfers."""
+        found = await session.execute(self._answered, document({"id": id} for id in ids))
+        return {id: Answered(fingerprint, Code(code), amount) for id, fingerprint, code, amount in found}
+
+    async def save(self, session: AsyncSession, book: Book, ids: Mapping[Account, int]) -> None:
+        """Write what a batch changed; `ids` has every account of the book.
+
+        Raises:
+            Contended: one of the transfers was added by a transaction that ended just now.
+        """
+        if not book.new:
+            return
+        added = await session.execute(
+            self._add_transfers,
+            document(_transfer(transfer, answer, book.now) for transfer, answer in book.new.values()),
+        )
+        if not isinstance(added, CursorResult) or added.rowcount != len(book.new):
+            raise Contended("a transfer of this batch was made by another transaction")
+        if not book.postings:
+            return
+        postings = (
+            {
+                "place": place,
+                "transfer_id": posting.transfer_id,
+                "source_id": ids[posting.source],
+                "target_id": ids[posting.target],
+                "amount": posting.amount,
+                "source_balance": posting.source_balance,
+                "target_balance": posting.target_balance,
+                "created_at": book.now,
+            }
+            for place, posting in enumerate(book.postings)
+        )
+        await session.execute(self._add_postings, document(postings))
+        holds = [_hold_values(hold, ids) for hold in book.changed_holds]
+        if holds:
+            await session.execute(self._save_holds, document(holds))
+        balances = ({"id": ids[account], "balance": b} for account, b in book.changed_balances.items())
+        await session.execute(self._save_balances, document(balances))
+
+    async def due_holds(self, session: AsyncSession, now: int, limit: int) -> Sequence[str]:
+        """Holds whose time is over, the oldest first."""
+        due = (
+            select(HoldRow.id)
+            .where(HoldRow.state == HoldState.PENDING.value, HoldRow.expires_at <= now)
+            .order_by(HoldRow.expires_at, HoldRow.id)
+            .limit(limit)
+        )
+        return (await session.scalars(due)).all()
+
+    async def balances(self, session: AsyncSession, owner: str) -> dict[Account, int]:
+        """Every account of an owner."""
+        found = await session.execute(
+            select(AccountRow.asset, AccountRow.kind, AccountRow.balance).where(AccountRow.owner == owner)
+        )
+        return {Account(owner, asset, AccountKind(kind)): balance for asset, kind, balance in found}
+
+    async def entries(
+        self, session: AsyncSession, account: Account, before: int | None, limit: int
+    ) -> list[Entry]:
+        """The newest `limit` postings of an account with an id below `before`, the newest first."""
+        chosen = select(AccountRow.id).where(
+            AccountRow.owner == account.owner,
+            AccountRow.asset == account.asset,
+            AccountRow.kind == account.kind.value,
+        )
+        id = await session.scalar(chosen)
+        if id is None:
+            return []
+        sides = [
+            select(PostingRow.id, (sign * PostingRow.amount).label("amount"), balance.label("balance"))
+            .where(mine == id, PostingRow.id < before if before is not None else true())
+            .order_by(PostingRow.id.desc())
+            .limit(limit)
+            .subquery()
+            for sign, mine, balance in (
+                (literal(-1, BigInteger), PostingRow.source_id, PostingRow.source_balance),
+                (literal(1, BigInteger), PostingRow.target_id, PostingRow.target_balance),
+            )
+        ]
+        both = union_all(*(select(side) for side in sides)).subquery()
+        found = await session.execute(
+            select(
+                both.c.id,
+                TransferRow.id,
+                TransferRow.kind,
+                TransferRow.reference,
+                both.c.amount,
+                both.c.balance,
+                PostingRow.created_at,
+            )
+            .join(PostingRow, PostingRow.id == both.c.id)
+            .join(TransferRow, TransferRow.id == PostingRow.transfer_id)
+            .order_by(both.c.id.desc())
+            .limit(limit)
+        )
+        return [Entry(*row) for row in found]
+
+
+def _transfer(transfer: Transfer, answer: Answered, now: int) -> dict[str, object]:
+    return {
+        "id": transfer.id,
+        "kind": transfer.kind.value,
+        "fingerprint": answer.fingerprint,
+        "code": answer.code.value,
+        "amount": answer.amount,
+        "hold_id": transfer.hold_id,
+        "reference": transfer.reference,
+        "created_at": now,
+    }
+
+
+def _hold_values(hold: Hold, ids: Mapping[Account, int]) -> dict[str, object]:
+    return {
+        "id": hold.id,
+        "source_id": ids[hold.source],
+        "target_id": None if hold.target is None else ids[hold.target],
+        "amount": hold.amount,
+        "posted": hold.posted,
+        "released": hold.released,
+        "state": hold.state.value,
+        "expires_at": hold.expires_at,
+    }
+
+
+def _hold(row: Any) -> Hold:
+    target = (
+        Account(row.target_owner, row.target_asset, AccountKind(row.target_kind)) if row.target_kind else None
+    )
+    return Hold(
+        row.id,
+        Account(row.owner, row.asset, AccountKind(row.kind)),
+        target,
+        row.amount,
+        row.posted,
+        row.released,
+        HoldState(row.state),
+        row.expires_at,
+    )
+
+
+def _table(model: type[Base]) -> Table:
+    """The table itself: the ORM would take an INSERT … SELECT for one of its own objects."""
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - every model of this package has one
+    return table
+
+
+def _columns(table: type[Base], names: Iterable[str]) -> dict[str, Any]:
+    return {name: _table(table).c[name].type for name in names}
+
+
+def _open_statement(database: Database) -> Any:
+    names = ("owner", "asset", "kind")
+    given = rows(database, **_columns(AccountRow, names))
+    chosen = select(*given.c, literal(0, BigInteger)).where(given.c.owner.is_not(None))
+    return (
+        database.insert(_table(AccountRow))
+        .from_select([*names, "balance"], chosen.order_by(*given.c))
+        .on_conflict_do_nothing()
+    )
+
+
+def _lock_statement(database: Database) -> Any:
+    names = ("owner", "asset", "kind")
+    given = rows(database, **_columns(AccountRow, names))
+    same = and_(*(getattr(AccountRow, name) == given.c[name] for name in names))
+    return (
+        select(AccountRow.id, AccountRow.owner, AccountRow.asset, AccountRow.kind, AccountRow.balance)
+        .join(given, same)
+        .order_by(AccountRow.id)
+        .with_for_update(key_share=True, of=AccountRow)
+    )
+
+
+def _hold_columns() -> Select[*tuple[Any, ...]]:
+    source, target = aliased(AccountRow), aliased(AccountRow)
+    return (
+        select(
+            HoldRow.id,
+            HoldRow.amount,
+            HoldRow.posted,
+            HoldRow.released,
+            HoldRow.state,
+            HoldRow.expires_at,
+            source.owner,
+            source.asset,
+            source.kind,
+            target.owner.label("target_owner"),
+            target.asset.label("target_asset"),
+            target.kind.label("target_kind"),
+        )
+        .join(source, source.id == HoldRow.source_id)
+        .outerjoin(target, target.id == HoldRow.target_id)
+    )
+
+
+def _insert(
+    database: Database, table: type[Base], names: Sequence[str], *, order: str, unless_there: bool = False
+) -> Any:
+    given = rows(database, **{order: BigInteger, **_columns(table, names)})
+    chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
+    if unless_there:
+        statement = database.insert(_table(table)).from_select(list(names), chosen.order_by(given.c[order]))
+        return statement.on_conflict_do_nothing()
+    return insert(_table(table)).from_select(list(names), chosen.order_by(given.c[order]))
+
+
+def _save_holds_statement(database: Database) -> Any:
+    given = rows(database, **_columns(HoldRow, _HOLD))
+    chosen = select(*(given.c[name] for name in _HOLD)).where(given.c.id.is_not(None))
+    statement = database.insert(_table(HoldRow)).from_select(list(_HOLD), chosen)
+    changes = {name: getattr(statement.excluded, name) for name in _HOLD_CHANGES}
+    return statement.on_conflict_do_update(index_elements=["id"], set_=changes)
+
+
+def _save_balances_statement(database: Database) -> Any:
+    given = rows(database, id=BigInteger, balance=BigInteger)
+    table = _table(AccountRow)
+    return update(table).where(table.c.id == given.c.id).values(balance=given.c.balance)
