@@ -94,7 +94,7 @@ def _options(item: Mapping[str, Any]) -> Options:
 
 def _revived(value: Any) -> Any:
     if isinstance(value, str):
-        return {"[secret]": Secret(None), "[unknown]": UNKNOWN}.get(value, value)
+        return {"[secret]": Secret(UNKNOWN), "[unknown]": UNKNOWN}.get(value, value)
     if isinstance(value, Mapping):
         return {key: _revived(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from infra.plan.model import Secret, Unknown, masked
+from infra.plan.model import UNKNOWN, Secret, Unknown, masked
 from infra.plan.replacement import Keys
 
 _IDENTIFYING = ("name", "key", "sid", "Sid", "id", "containerPort", "port")
@@ -109,10 +109,10 @@ def hidden(value: Any, path: Path = ()) -> Iterator[tuple[Path, Unknown | Secret
 
 def _secrets(old: Any, new: Any, path: Path) -> Iterator[Difference]:
     both = isinstance(old, Secret) and isinstance(new, Secret)
-    if both and (old.value is None or new.value is None or not any(differences(old.value, new.value))):
+    if both and (UNKNOWN in (old.value, new.value) or not any(differences(old.value, new.value))):
         return
     # Neither is shown: what has become secret was shown before, but need not be again.
-    yield Difference(path, Kind.CHANGED, Secret(None), Secret(None))
+    yield Difference(path, Kind.CHANGED, Secret(UNKNOWN), Secret(UNKNOWN))
 
 
 def _objects(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> Iterator[Difference]:

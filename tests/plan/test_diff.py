@@ -314,7 +314,7 @@ def test_secrets_are_compared_and_never_shown() -> None:
 
 
 def test_a_masked_secret_equals_every_secret() -> None:
-    assert _changed(DATABASE, {"password": Secret(None)}, {"password": Secret("two")}).changes == ()
+    assert _changed(DATABASE, {"password": Secret(UNKNOWN)}, {"password": Secret("two")}).changes == ()
 
 
 def test_a_plain_value_that_becomes_secret_is_not_told_any_more() -> None:

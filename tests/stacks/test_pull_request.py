@@ -1,11 +1,13 @@
 """What a reviewer reads under a pull request that touches the database."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infra.plan import Plan, markdown, run, stackfile
+from infra.plan.against import resolve
 from infra.plan.report import Report, assemble, document
 from stacks.cloud import data
 
@@ -62,3 +64,13 @@ def test_nothing_changed_says_so(plans: dict[str, Plan]) -> None:
     changes = document(report)["changes"]
     assert [changes[key] for key in ("create", "update", "replace", "delete")] == [0, 0, 0, 0]
     assert changes["same"] == len(plans["prod"].resources)
+
+
+def test_a_stored_plan_is_the_same_plan(plans: dict[str, Plan], tmp_path: Path) -> None:
+    stored = tmp_path / "prod.json"
+    stored.write_text(json.dumps(document(assemble(plans["prod"]))))
+    report = assemble(plans["prod"], str(stored), resolve("prod", str(stored)))
+    assert report.diff is not None
+    assert (report.diff.changes, report.new, report.fixed) == ((), (), ())
+    assert report.costs is not None
+    assert report.costs.delta_usd == 0
