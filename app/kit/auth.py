@@ -242,9 +242,9 @@ class Authenticator:
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
                 audience=AUDIENCE,
-                leeway=LEEWAY_SECONDS,
-                options={"require": _REQUIRED},
+                options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
+            _check_times(claims, self.now())
             return _principal(claims)
         except jwt.ExpiredSignatureError:
             raise unauthenticated(
@@ -271,6 +271,15 @@ class Authenticator:
         if scheme.lower() != "bearer":
             raise unauthenticated("authentication-required", "Send an access token or a signed API key.")
         return await self.token(token.strip())
+
+
+def _check_times(claims: dict[str, Any], now: float) -> None:
+    """Raise when the token is not valid yet or no longer; by the clock that also ages second factors."""
+    times = [claims[name] for name in ("iat", "nbf", "exp")]
+    if any(type(at) is not int for at in times) or max(times[:2]) > now + LEEWAY_SECONDS:
+        raise jwt.ImmatureSignatureError
+    if claims["exp"] <= now - LEEWAY_SECONDS:
+        raise jwt.ExpiredSignatureError
 
 
 def _principal(claims: dict[str, Any]) -> Principal:

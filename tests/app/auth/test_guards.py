@@ -78,7 +78,7 @@ async def test_a_token_tells_user_and_scopes(guarded: Guarded) -> None:
 @pytest.mark.parametrize("header", [None, "", "Basic YTpi", "Bearer", "Bearer ", "Bearer a.b.c", "Bearer é"])
 async def test_nothing_that_is_no_token_gets_in(guarded: Guarded, header: str | None) -> None:
     client, _ = guarded
-    headers = {} if header is None else {"authorization": header.encode()}
+    headers = {} if header is None else {b"authorization": header.encode()}
     answer = await client.get("/who", headers=headers)
     bearer = header is not None and header.startswith("Bearer")
     assert refusal(answer) == (401, "invalid-token" if bearer else "authentication-required")
@@ -111,6 +111,7 @@ def forged(issuer: Issuer) -> dict[str, str]:
         "wrong issuer": issuer.token("u-1", iss="someone"),
         "not yet valid": issuer.token("u-1", nbf=now + 60),
         "issued in the future": issuer.token("u-1", iat=now + 60),
+        "times of another kind": issuer.token("u-1", exp=True),
         "no end": issuer.token("u-1", exp=None),
         "no beginning": issuer.token("u-1", nbf=None),
         "no subject": issuer.token("u-1", sub=None),
