@@ -315,3 +315,21 @@ def test_normalising_twice_changes_nothing(email: str) -> None:
         return
     assert accounts.normalised(once) == once
     assert once == once.lower()
+
+
+async def test_an_account_of_ones_own_buys_no_guesses_at_others(auth: Auth) -> None:
+    await auth.register()
+    await auth.register("eve@example.com")
+    guessing = sent_from("203.0.113.7")
+
+    async def login(email: str, password: str) -> int:
+        body = {"email": email, "password": password}
+        return (await auth.client.post("/api/auth/login", json=body, headers=guessing)).status_code
+
+    for _ in range(5):
+        assert await login(EMAIL, "not-the-password-1") == 401
+        assert await login("eve@example.com", PASSWORD) == 200
+    assert await login(EMAIL, PASSWORD) == 429
+    for n in range(45):
+        assert await login(f"user{n}@example.com", "not-the-password-1") == 401
+    assert await login("eve@example.com", PASSWORD) == 429
