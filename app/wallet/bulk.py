@@ -13,6 +13,7 @@ from sqlalchemy import (
     FromClause,
     Select,
     Text,
+    and_,
     bindparam,
     cast,
     column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     select,
     true,
 )
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeEngine
 
 from app.kit.database import Database
@@ -44,17 +46,28 @@ def rows(database: Database, **columns: type[TypeEngine[Any]] | TypeEngine[Any])
 
 
 def per_row(
-    database: Database, given: FromClause, chosen: Select[*tuple[Any, ...]], same: ColumnElement[bool]
+    database: Database,
+    given: FromClause,
+    chosen: Select[*tuple[Any, ...]],
+    keys: Mapping[str, ColumnElement[Any] | InstrumentedAttribute[Any]],
+    *,
+    lock: bool = False,
 ) -> Select[*tuple[Any, ...]]:
     """What `chosen` has for each row of `given`, at most one, looked up in an index.
+
+    `keys` says which column of a table in `chosen` each column of `given` is equal to. With `lock` the rows
+    are locked to the end of the transaction, one after the other in the order of those columns.
 
     PostgreSQL takes a plan that it made while a table was small for as long as its statistics stand: left to
     a join, it would go on reading the whole table while that grows.
     """
-    if database.is_postgresql:
-        found = chosen.where(same).limit(1).lateral("found")
-        return select(*found.c).select_from(given.join(found, true()))
-    return chosen.join(given, same)
+    if not database.is_postgresql:
+        return chosen.join(given, and_(*(column == given.c[name] for name, column in keys.items())))
+    if lock:
+        given = select(*given.c).order_by(*(given.c[name] for name in keys)).offset(0).subquery("ordered")
+    one = chosen.where(*(column == given.c[name] for name, column in keys.items())).limit(1)
+    found = (one.with_for_update(key_share=True) if lock else one).lateral("found")
+    return select(*found.c).select_from(given.join(found, true()))
 
 
 def document(items: Iterable[Mapping[str, object]]) -> dict[str, str]:

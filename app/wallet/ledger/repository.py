@@ -1,4 +1,4 @@
-"""SQL of the ledger: every statement takes a whole batch, rows are locked in the order of their ids."""
+"""SQL of the ledger: every statement takes a whole batch, accounts are locked in the order of their names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,13 +9,11 @@ from sqlalchemy import (
     Select,
     String,
     Table,
-    and_,
     insert,
     literal,
     select,
     true,
     union_all,
-    update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -27,6 +25,7 @@ from app.wallet.ledger.book import Answered, Book, Hold, HoldState
 from app.wallet.ledger.models import AccountRow, AssetRow, HoldRow, PostingRow, TransferRow
 from app.wallet.ledger.transfers import Code, Transfer
 
+_ACCOUNT = ("id", "owner", "asset", "kind", "balance")
 _TRANSFER = ("id", "kind", "fingerprint", "code", "amount", "hold_id", "reference", "created_at")
 _POSTING = (
     "transfer_id",
@@ -71,9 +70,9 @@ class LedgerRepository:
             database,
             ids,
             select(TransferRow.id, TransferRow.fingerprint, TransferRow.code, TransferRow.amount),
-            TransferRow.id == ids.c.id,
+            {"id": TransferRow.id},
         )
-        self._holds = per_row(database, ids, _hold_columns(), HoldRow.id == ids.c.id)
+        self._holds = per_row(database, ids, _hold_columns(), {"id": HoldRow.id})
         self._add_transfers = _insert(database, TransferRow, _TRANSFER, order="id", unless_there=True)
         self._add_postings = _insert(database, PostingRow, _POSTING, order="place")
         self._save_holds = _save_holds_statement(database)
@@ -145,7 +144,10 @@ class LedgerRepository:
         holds = [_hold_values(hold, ids) for hold in book.changed_holds]
         if holds:
             await session.execute(self._save_holds, document(holds))
-        balances = ({"id": ids[account], "balance": b} for account, b in book.changed_balances.items())
+        balances = (
+            {"id": ids[account], "balance": balance, **account._asdict()}
+            for account, balance in book.changed_balances.items()
+        )
         await session.execute(self._save_balances, document(balances))
 
     async def due_holds(self, session: AsyncSession, now: int, limit: int) -> Sequence[str]:
@@ -274,13 +276,9 @@ def _open_statement(database: Database) -> Any:
 def _lock_statement(database: Database) -> Any:
     names = ("owner", "asset", "kind")
     given = rows(database, **_columns(AccountRow, names))
-    same = and_(*(getattr(AccountRow, name) == given.c[name] for name in names))
-    return (
-        select(AccountRow.id, AccountRow.owner, AccountRow.asset, AccountRow.kind, AccountRow.balance)
-        .join(given, same)
-        .order_by(AccountRow.id)
-        .with_for_update(key_share=True, of=AccountRow)
-    )
+    chosen = select(AccountRow.id, AccountRow.owner, AccountRow.asset, AccountRow.kind, AccountRow.balance)
+    keys = {name: getattr(AccountRow, name) for name in names}
+    return per_row(database, given, chosen, keys, lock=True)
 
 
 def _hold_columns() -> Select[*tuple[Any, ...]]:
@@ -325,6 +323,9 @@ def _save_holds_statement(database: Database) -> Any:
 
 
 def _save_balances_statement(database: Database) -> Any:
-    given = rows(database, id=BigInteger, balance=BigInteger)
-    table = _table(AccountRow)
-    return update(table).where(table.c.id == given.c.id).values(balance=given.c.balance)
+    given = rows(database, **_columns(AccountRow, _ACCOUNT))
+    chosen = select(*(given.c[name] for name in _ACCOUNT)).where(given.c.id.is_not(None))
+    statement = database.insert(_table(AccountRow)).from_select(list(_ACCOUNT), chosen)
+    return statement.on_conflict_do_update(
+        index_elements=["id"], set_={"balance": statement.excluded.balance}
+    )

@@ -1,0 +1,100 @@
+"""SQL of order holds and settlements; whole batches, orders locked in the order of their ids."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import Table, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.kit.database import Base, Database
+from app.wallet.bulk import document, per_row, rows
+from app.wallet.models import OrderRow, SettlementRow
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the wallet knows of an order; see `OrderRow`."""
+
+    order_id: str
+    owner: str
+    symbol: str
+    side: str
+    maker_ppm: int
+    taker_ppm: int
+    carry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A settled trade; amounts are smallest units of the quote."""
+
+    symbol: str
+    trade_id: str
+    buy_order_id: str
+    sell_order_id: str
+    taker_side: str
+    price: int
+    quantity: int
+    notional: int
+    buyer_fee: int
+    seller_fee: int
+    settled_at: int
+
+
+class OrderRepository:
+    """Orders that funds are held for, and their trades."""
+
+    def __init__(self, database: Database) -> None:
+        orders, settlements = _table(OrderRow), _table(SettlementRow)
+        self._add = _insert(database, orders, Order, "order_id").on_conflict_do_nothing()
+        given = rows(database, order_id=orders.c.order_id.type)
+        chosen = select(*(orders.c[field.name] for field in fields(Order)))
+        self._lock = per_row(database, given, chosen, {"order_id": orders.c.order_id}, lock=True)
+        saving = _insert(database, orders, Order, "order_id")
+        self._carry = saving.on_conflict_do_update(
+            index_elements=["order_id"], set_={"carry": saving.excluded.carry}
+        )
+        self._settle = _insert(database, settlements, Settled, "trade_id")
+        keys = {name: settlements.c[name] for name in ("symbol", "trade_id")}
+        trades = rows(database, **{name: column.type for name, column in keys.items()})
+        chosen = select(*(settlements.c[field.name] for field in fields(Settled)))
+        self._settled = per_row(database, trades, chosen, keys)
+
+    async def add(self, session: AsyncSession, orders: Sequence[Order]) -> None:
+        """Remember orders; those that are known stay as they are."""
+        await session.execute(self._add, document(asdict(order) for order in orders))
+
+    async def lock(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Order]:
+        """Orders by id, locked to the end of the transaction."""
+        found = await session.execute(self._lock, document({"order_id": id} for id in ids))
+        return {row.order_id: Order(*row) for row in found}
+
+    async def settled(
+        self, session: AsyncSession, trades: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], Settled]:
+        """Those of the trades (symbol, id) that are settled."""
+        wanted = document({"symbol": symbol, "trade_id": id} for symbol, id in trades)
+        return {
+            (row.symbol, row.trade_id): Settled(*row) for row in await session.execute(self._settled, wanted)
+        }
+
+    async def save(self, session: AsyncSession, settled: Sequence[Settled], orders: Sequence[Order]) -> None:
+        """Add settlements; update what their orders carry."""
+        if settled:
+            await session.execute(self._settle, document(asdict(one) for one in settled))
+            await session.execute(self._carry, document(asdict(order) for order in orders))
+
+
+def _table(model: type[Base]) -> Table:
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - every model of this package has one
+    return table
+
+
+def _insert(database: Database, table: Table, shape: type[Any], order: str) -> Any:
+    """An INSERT of all fields of a dataclass, in the order of one of them."""
+    names = [field.name for field in fields(shape)]
+    given = rows(database, **{name: table.c[name].type for name in names})
+    chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
+    return database.insert(table).from_select(names, chosen.order_by(given.c[order]))

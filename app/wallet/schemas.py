@@ -1,0 +1,254 @@
+"""What the endpoints of the wallet take and answer.
+
+Towards people amounts are decimal strings; between roles they are whole smallest units. Times are UTC.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from app.instruments import INSTRUMENTS
+from app.wallet.ledger.accounts import Account, AccountKind, check_owner
+from app.wallet.ledger.assets import ASSETS, LARGEST, Asset
+from app.wallet.ledger.repository import Entry
+from app.wallet.ledger.transfers import Code
+from app.wallet.models import WithdrawalRow
+from app.wallet.withdrawals import State
+
+LARGEST_BATCH = 1000
+Amount = Annotated[str, Field(description="Decimal, exact.", examples=["12.5"])]
+Given = Annotated[Decimal, Field(gt=0, max_digits=40, description="Decimal, as a string.", examples=["12.5"])]
+OrderId = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+def _user(owner: str) -> str:
+    check_owner(Account(owner, "USD", AccountKind.AVAILABLE))
+    return owner
+
+
+def _one_of(known: Mapping[str, object]) -> Callable[[str], str]:
+    def check(code: str) -> str:
+        if code not in known:
+            raise ValueError(f"one of {', '.join(known)}")
+        return code
+
+    return check
+
+
+Owner = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_user)]
+Units = Annotated[int, Field(gt=0, le=LARGEST, strict=True, description="Whole smallest units.")]
+Symbol = Annotated[str, AfterValidator(_one_of(INSTRUMENTS)), Field(examples=["BTC-USD"])]
+AssetCode = Annotated[str, AfterValidator(_one_of(ASSETS)), Field(examples=["USD"])]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AssetView(BaseModel):
+    """An asset."""
+
+    code: str
+    scale: int = Field(description="Decimal places that amounts may have.")
+    external_scale: int = Field(description="Decimal places of deposits and withdrawals.")
+
+    @classmethod
+    def of(cls, asset: Asset) -> "AssetView":
+        """From the table of assets."""
+        return cls(code=asset.code, scale=asset.scale, external_scale=asset.external_scale)
+
+
+class BalanceView(BaseModel):
+    """What a user has of an asset."""
+
+    asset: str
+    available: Amount
+    held: Amount = Field(description="Set aside for orders and withdrawals.")
+
+
+class EntryView(BaseModel):
+    """One change of an account."""
+
+    id: int
+    time: datetime
+    transfer_id: str
+    kind: str
+    reference: str
+    amount: Amount = Field(description="Negative when it went out.")
+    balance: Amount = Field(description="After the change.")
+
+    @classmethod
+    def of(cls, entry: Entry, asset: Asset) -> "EntryView":
+        """From a posting."""
+        return cls(
+            id=entry.posting_id,
+            time=_time(entry.created_at),
+            transfer_id=entry.transfer_id,
+            kind=entry.kind,
+            reference=entry.reference,
+            amount=asset.text(entry.amount),
+            balance=asset.text(entry.balance),
+        )
+
+
+class EntryPage(BaseModel):
+    """Changes of an account, the newest first."""
+
+    entries: list[EntryView]
+    next: int | None = Field(description="Give it as `before` to get the page after; null at the end.")
+
+
+class DepositRequest(_Request):
+    """Funds of a user that arrived."""
+
+    reference: str = Field(min_length=1, max_length=90, description="What bank or network calls it; unique.")
+    owner: Owner
+    asset: AssetCode
+    amount: Given
+
+
+class TransferView(BaseModel):
+    """What the ledger answered."""
+
+    transfer_id: str
+    code: Code
+
+
+class WithdrawalBody(_Request):
+    """What a user wants to withdraw."""
+
+    id: UUID = Field(description="Made by the client; the same request again gets the same withdrawal.")
+    asset: AssetCode
+    amount: Given
+    destination: str = Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")
+
+
+class StepBody(_Request):
+    """What an operator says to a step."""
+
+    note: str | None = Field(
+        default=None, min_length=1, max_length=200, description="Reason, or what bank or network calls it."
+    )
+
+
+class WithdrawalView(BaseModel):
+    """A withdrawal."""
+
+    id: str
+    owner: str
+    asset: str
+    amount: Amount
+    destination: str
+    second_factor: bool
+    state: State
+    approved_by: str | None
+    note: str | None
+    created_at: datetime
+    changed_at: datetime
+
+    @classmethod
+    def of(cls, row: WithdrawalRow) -> "WithdrawalView":
+        """From its row."""
+        return cls(
+            id=row.id,
+            owner=row.owner,
+            asset=row.asset,
+            amount=ASSETS[row.asset].text(row.amount),
+            destination=row.destination,
+            second_factor=row.second_factor,
+            state=State(row.state),
+            approved_by=row.approved_by,
+            note=row.note,
+            created_at=_time(row.created_at),
+            changed_at=_time(row.changed_at),
+        )
+
+
+class WithdrawalPage(BaseModel):
+    """Withdrawals, the newest first."""
+
+    withdrawals: list[WithdrawalView]
+    next: str | None = Field(description="Give it as `before` to get the page after; null at the end.")
+
+
+class DifferenceView(BaseModel):
+    """Something that does not agree."""
+
+    check: str
+    subject: str
+    stored: int
+    computed: int
+
+
+class ReportView(BaseModel):
+    """What a reconciliation found."""
+
+    clean: bool
+    imbalances: dict[str, int]
+    differences: list[DifferenceView]
+
+
+class HoldBody(_Request):
+    """Funds to hold for an order: of the quote to buy, of the base to sell."""
+
+    order_id: OrderId
+    owner: Owner
+    symbol: Symbol
+    side: Literal["buy", "sell"]
+    amount: Units
+
+
+class TradeBody(_Request):
+    """A trade to settle; the members of the event TradeExecuted."""
+
+    symbol: Symbol
+    trade_id: str = Field(min_length=1, max_length=60)
+    price: int = Field(gt=0, le=LARGEST, strict=True, description="Ticks.")
+    quantity: int = Field(gt=0, le=LARGEST, strict=True, description="Lots.")
+    maker_order_id: OrderId
+    taker_order_id: OrderId
+    taker_side: Literal["buy", "sell"]
+
+
+class HoldBatch(_Request):
+    """Holds, in their order."""
+
+    holds: list[HoldBody] = Field(min_length=1, max_length=LARGEST_BATCH)
+
+
+class ReleaseBatch(_Request):
+    """Orders that ended."""
+
+    order_ids: list[OrderId] = Field(min_length=1, max_length=LARGEST_BATCH)
+
+
+class TradeBatch(_Request):
+    """Trades, in their order; all or none."""
+
+    trades: list[TradeBody] = Field(min_length=1, max_length=LARGEST_BATCH)
+
+
+class OrderResult(BaseModel):
+    """The answer for one order."""
+
+    order_id: str
+    code: Code
+    amount: int = Field(description="Smallest units that were held or given back.")
+
+
+class TradeResult(BaseModel):
+    """A trade as it is settled; smallest units of the quote."""
+
+    symbol: str
+    trade_id: str
+    notional: int
+    buyer_fee: int
+    seller_fee: int
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

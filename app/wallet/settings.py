@@ -1,0 +1,70 @@
+"""What the environment says about fees, withdrawals and the checks of the books."""
+
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.kit.errors import ConfigurationError
+from app.wallet.fees import FeeSchedule
+from app.wallet.ledger.assets import ASSETS
+
+_SECRETS_DIR = "/run/secrets/tradestack"
+_Bps = Annotated[Decimal, Field(ge=0, le=1000, decimal_places=2)]
+
+
+class WalletSettings(BaseSettings):
+    """Settings of the role `wallet`, beside those that every role has."""
+
+    model_config = SettingsConfigDict(env_prefix="APP_WALLET_", extra="ignore", frozen=True)
+
+    maker_fee_bps: _Bps = Decimal(10)
+    """Fee of the order that rested, in basis points of the notional; at most two decimal places."""
+    taker_fee_bps: _Bps = Decimal(20)
+    """Fee of the order that met it."""
+    unproved_limits: dict[str, Decimal] = Field(default_factory=dict)
+    """Asset → what a user may withdraw in 24 hours without a second factor, as JSON such as `{"USD": "100"}`.
+    Nothing of an asset that is not named."""
+    reconcile_seconds: float = Field(default=300.0, ge=1, le=86_400)
+    """Between two reconciliations."""
+    internal_token: SecretStr | None = Field(default=None, min_length=32)
+    """What other roles send to the internal endpoints; a file `app_wallet_internal_token` in APP_SECRETS_DIR.
+    Without one these answer only callers on the same machine's loopback address, as in the `all` role."""
+
+    @field_validator("unproved_limits")
+    @classmethod
+    def _are_amounts(cls, value: dict[str, Decimal]) -> dict[str, Decimal]:
+        for asset, amount in value.items():
+            if asset not in ASSETS or amount < 0:
+                raise ValueError(f"{asset}: an amount of one of {', '.join(ASSETS)}")
+            ASSETS[asset].units(amount)
+        return value
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; `overrides` win over it.
+
+        Raises:
+            ConfigurationError: names every variable that is wrong.
+        """
+        secrets = Path(os.environ.get("APP_SECRETS_DIR", _SECRETS_DIR))
+        try:
+            return cls(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            problems = (
+                f"APP_WALLET_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
+                for e in error.errors()
+            )
+            raise ConfigurationError("\n".join(problems)) from None
+
+    @property
+    def fees(self) -> FeeSchedule:
+        """The rates that new orders get."""
+        return FeeSchedule(int(self.maker_fee_bps * 100), int(self.taker_fee_bps * 100))
+
+    def unproved_limit(self, asset: str) -> int:
+        """What may leave in 24 hours without a second factor, in smallest units."""
+        return ASSETS[asset].units(self.unproved_limits.get(asset, Decimal(0)))
