@@ -18,7 +18,7 @@ class Outputs:
     """Kubernetes namespaces of the stack."""
     endpoints: Mapping[str, Input[str]]
     """Data services as the app reaches them, without passwords."""
-    kubeconfig: Input[str]
+    kubeconfig: Input[str] | None
     """Path of the kubeconfig that leads to the cluster, or its content where it holds no credential."""
     image: str
     """Image of the app."""
@@ -30,7 +30,8 @@ class Outputs:
         pulumi.export("urls", {"web": self.web, "api": f"{self.web}/api"})
         pulumi.export("endpoints", dict(self.endpoints))
         pulumi.export("namespaces", list(self.namespaces))
-        pulumi.export("kubeconfig", self.kubeconfig)
+        if self.kubeconfig is not None:
+            pulumi.export("kubeconfig", self.kubeconfig)
         pulumi.export("image", self.image)
         for name, value in self.more.items():
             pulumi.export(name, value)

@@ -90,7 +90,7 @@ class Alarm:
 
 def make_alarm(
     name: str, alarm: Alarm, *, scope: Scope, topic_arn: Input[str], what: str, parent: Resource
-) -> None:
+) -> aws.cloudwatch.MetricAlarm:
     """Create an alarm that tells the topic when it begins and when it ends; `what` says so in words.
 
     Raises:
@@ -99,7 +99,7 @@ def make_alarm(
     if (alarm.above is None) == (alarm.below is None):
         raise ValueError(f"alarm '{name}': give either above or below")
     alarm_name = scope.name(name, limit=255)
-    aws.cloudwatch.MetricAlarm(
+    return aws.cloudwatch.MetricAlarm(
         name,
         name=alarm_name,
         alarm_description=what,

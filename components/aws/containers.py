@@ -167,7 +167,16 @@ class Containers(ComponentResource):
             if item.role.kind is Kind.SERVICE:
                 self._make_service(item, tasks[item.role.name], cluster)
         self._make_jobs(name, tasks)
-        self.register_outputs({"cluster_name": self.cluster_name, "service_names": self.service_names})
+        self.register_outputs(
+            {
+                "cluster_name": self.cluster_name,
+                "service_names": self.service_names,
+                # Their text is unknown as a whole while one ARN in it is.
+                "documents": {
+                    f"{role}.containerDefinitions": task.containers for role, task in tasks.items()
+                },
+            }
+        )
 
     def _make_cluster(self, name: str) -> aws.ecs.Cluster:
         args, child = self._args, ResourceOptions(parent=self)

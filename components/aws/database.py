@@ -209,7 +209,7 @@ class Database(ComponentResource):
         )
         primary = self._make_primary()
         replicas = self._make_replicas(primary)
-        self._subscribe(primary)
+        self._subscribe(primary, replicas)
         self._make_alarms()
         self.host, self.instance_arn = primary.address, primary.arn
         self.url = self._url(primary.address)
@@ -375,9 +375,9 @@ class Database(ComponentResource):
             for log in _LOGS
         ]
 
-    def _subscribe(self, primary: aws.rds.Instance) -> None:
+    def _subscribe(self, primary: aws.rds.Instance, replicas: Sequence[aws.rds.Instance]) -> None:
         sources: dict[str, list[Input[str]]] = {
-            "db-instance": [primary.identifier, *self.replica_identifiers],
+            "db-instance": [primary.identifier, *(replica.identifier for replica in replicas)],
             "db-parameter-group": [self._group.name],
         }
         for kind, categories in _SUBSCRIPTIONS.items():

@@ -33,7 +33,12 @@ class Statement:
 
 def policy(statements: Sequence[Statement]) -> Output[str]:
     """A policy document as JSON text; unknown while an ARN in it is."""
-    return Output.json_dumps({"Version": "2012-10-17", "Statement": _documents(statements)})
+    return Output.json_dumps(policy_document(statements))
+
+
+def policy_document(statements: Sequence[Statement]) -> dict[str, Any]:
+    """The document of `policy` before it becomes text."""
+    return {"Version": "2012-10-17", "Statement": [_document(item) for item in statements]}
 
 
 def trust(service: str, scope: Scope, *, same_account: bool = False) -> str:
@@ -119,8 +124,9 @@ class Role(ComponentResource):
             attached.append(attachment.id)
         # Whoever uses the role waits for its permissions: a service that starts without them fails.
         self.arn = Output.all(role.arn, *attached).apply(lambda values: str(values[0]))
-        # A policy's text is unknown as a whole while one ARN in it is; the statements show what it allows.
-        self.register_outputs({"arn": self.arn, "statements": _documents(args.statements)})
+        # A policy's text is unknown as a whole while one ARN in it is; the document shows what it allows.
+        documents = {f"{name}.policy": policy_document(args.statements)}
+        self.register_outputs({"arn": self.arn, "documents": documents})
 
 
 @dataclass(frozen=True)
@@ -172,10 +178,6 @@ class PodRole(ComponentResource):
             opts=ResourceOptions(parent=self),
         )
         self.register_outputs({"arn": self.arn})
-
-
-def _documents(statements: Sequence[Statement]) -> list[dict[str, Any]]:
-    return [_document(item) for item in statements]
 
 
 def _document(statement: Statement) -> dict[str, Any]:

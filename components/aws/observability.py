@@ -118,13 +118,16 @@ class Observability(ComponentResource):
         self._traces(args)
         self.dashboard_name = scope.name("platform", limit=255)
         self.dashboard_url = _console(scope, f"dashboards/dashboard/{self.dashboard_name}")
+        body = dashboard.dashboard_body(_dashboard(args, self.alarm_arns))
         aws.cloudwatch.Dashboard(
             name,
             dashboard_name=self.dashboard_name,
-            dashboard_body=Output.json_dumps(dashboard.dashboard_body(_dashboard(args, self.alarm_arns))),
+            dashboard_body=Output.json_dumps(body),
             opts=ResourceOptions(parent=self),
         )
-        self.register_outputs({"dashboard_url": self.dashboard_url})
+        # Its text is unknown as a whole while one name in it is.
+        documents = {f"{name}.dashboardBody": body}
+        self.register_outputs({"dashboard_url": self.dashboard_url, "documents": documents})
 
     def _log_group(self, name: str, group: str, days: int, args: ObservabilityArgs) -> Output[str]:
         made = aws.cloudwatch.LogGroup(

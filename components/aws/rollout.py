@@ -27,8 +27,8 @@ class Front:
     """Blue and green."""
     listener_arns: tuple[Output[str], Output[str]]
     """For requests, and for the tests of what is about to take them."""
-    alarms: tuple[str, ...]
-    """Names of the alarms that end a rollout."""
+    alarms: tuple[aws.cloudwatch.MetricAlarm, ...]
+    """Alarms that end a rollout."""
     security_group_id: Output[str]
     """Group of the load balancer."""
 
@@ -76,7 +76,7 @@ def make_front(name: str, args: FrontArgs, *, parent: Resource) -> Front:
         tags=scope.tags(balancer_name),
         opts=unique,
     )
-    targets = []
+    targets, alarms = [], []
     names = tuple(scope.name(name, colour, limit=_LIMIT) for colour in _COLOURS)
     for colour, target_name in zip(_COLOURS, names, strict=True):
         target = aws.lb.TargetGroup(
@@ -101,7 +101,7 @@ def make_front(name: str, args: FrontArgs, *, parent: Resource) -> Front:
             opts=unique,
         )
         targets.append(target)
-        make_alarm(
+        alarm = make_alarm(
             f"{name}-{colour}-unhealthy",
             Alarm(
                 "AWS/NetworkELB",
@@ -116,6 +116,7 @@ def make_front(name: str, args: FrontArgs, *, parent: Resource) -> Front:
             what=f"Tasks of {name} ({colour}) do not answer that they are ready",
             parent=parent,
         )
+        alarms.append(alarm)
     blue, green = targets
     listeners = [
         aws.lb.Listener(
@@ -136,7 +137,7 @@ def make_front(name: str, args: FrontArgs, *, parent: Resource) -> Front:
         target_group_arn=ready.apply(lambda arns: str(arns[0])),
         target_group_names=(names[0], names[1]),
         listener_arns=(listeners[0].arn, listeners[1].arn),
-        alarms=tuple(scope.name(f"{name}-{colour}-unhealthy", limit=255) for colour in _COLOURS),
+        alarms=tuple(alarms),
         security_group_id=group,
     )
 
@@ -251,7 +252,7 @@ def make_rollout(name: str, args: RolloutArgs, *, parent: Resource) -> str:
                 "termination_wait_time_in_minutes": _KEEP_OLD_MINUTES,
             },
         },
-        alarm_configuration={"enabled": True, "alarms": list(args.front.alarms)},
+        alarm_configuration={"enabled": True, "alarms": [alarm.name for alarm in args.front.alarms]},
         auto_rollback_configuration={
             "enabled": True,
             "events": ["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST"],
@@ -284,7 +285,7 @@ def _permissions(args: RolloutArgs) -> list[Statement]:
         Statement(("elasticloadbalancing:ModifyListener",), args.front.listener_arns),
         Statement(
             ("cloudwatch:DescribeAlarms",),
-            [scope.arn("cloudwatch", f"alarm:{alarm}") for alarm in args.front.alarms],
+            [alarm.arn for alarm in args.front.alarms],
         ),
         Statement(
             ("iam:PassRole",),

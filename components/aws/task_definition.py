@@ -80,6 +80,8 @@ class TaskParts:
     """Name of the task definition without the revision."""
     role_arns: Sequence[Output[str]]
     """What a starter must be allowed to pass: the task's role and the agent's."""
+    containers: list[dict[str, Any]]
+    """The container definitions before they become text."""
 
 
 def make_task(place: TaskPlace, item: ContainerRole, *, parent: Resource) -> TaskParts:
@@ -98,6 +100,7 @@ def make_task(place: TaskPlace, item: ContainerRole, *, parent: Resource) -> Tas
     trusted = trust("ecs-tasks.amazonaws.com", scope, same_account=True)
     own = Role(f"task-{name}", RoleArgs(scope, trusted, item.statements), child)
     agent = Role(f"agent-{name}", RoleArgs(scope, trusted, _agent(place, item, log_name)), child)
+    containers = [_container(place, item, logs.name)]
     task = aws.ecs.TaskDefinition(
         name,
         family=family,
@@ -111,13 +114,13 @@ def make_task(place: TaskPlace, item: ContainerRole, *, parent: Resource) -> Tas
         },
         task_role_arn=own.arn,
         execution_role_arn=agent.arn,
-        container_definitions=Output.json_dumps([_container(place, item, logs.name)]),
+        container_definitions=Output.json_dumps(containers),
         # A rollback starts the revision before this one, which must still be there.
         skip_destroy=True,
         tags=scope.tags(family),
         opts=child,
     )
-    return TaskParts(task.arn, family, (own.arn, agent.arn))
+    return TaskParts(task.arn, family, (own.arn, agent.arn), containers)
 
 
 def _container(place: TaskPlace, item: ContainerRole, log_group: Output[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from infra.plan import matching, replacement
+from infra.plan.documents import documents_of
 from infra.plan.identity import physical_name
 from infra.plan.model import Plan, PlannedResource
 from infra.plan.values import Difference, Item, Kind, Path, differences, hidden, path_text
@@ -89,7 +90,7 @@ def compare(old: Plan | None, new: Plan) -> Diff:
     gone = [item for item in before.values() if item.urn not in renamed]
     substitutes = matching.substitutes(gone, created)
     renamed |= {former.urn: urn for urn, former in substitutes.items()}
-    context = _Context(new.by_urn, renamed)
+    context = _Context(old, new, renamed)
     changes, same = [], 0
     for resource in new.resources:
         if resource.urn in matched:
@@ -113,12 +114,19 @@ def compare(old: Plan | None, new: Plan) -> Diff:
 class _Context:
     """What is known of the whole while resource after resource is compared."""
 
-    def __init__(self, resources: Mapping[str, PlannedResource], renamed: Mapping[str, str]) -> None:
-        self.resources = resources
+    def __init__(self, old: Plan | None, new: Plan, renamed: Mapping[str, str]) -> None:
+        self._old, self._new = old, new
+        self.resources = new.by_urn
         self.renamed = renamed
         """New URN of each old one."""
         self.replaced: dict[str, Change] = {}
         """Replacements so far, by new URN; what a resource depends on comes before it."""
+
+    def documents(
+        self, old: PlannedResource, new: PlannedResource
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """What the unknown texts of a resource are made of, before and now."""
+        return documents_of(old, self._old) if self._old else {}, documents_of(new, self._new)
 
     def urns(self, urns: Sequence[str]) -> set[str]:
         return {self.renamed.get(urn, urn) for urn in urns}
@@ -199,7 +207,7 @@ def _properties(old: PlannedResource, new: PlannedResource, context: _Context) -
     provider = context.resources.get(new.provider)
     settings = provider.inputs if provider else {}
     found = []
-    for difference, because in [*_own(old, new), *_inherited(old, new, context)]:
+    for difference, because in [*_own(old, new, context), *_inherited(old, new, context)]:
         if any(_matches(pattern, difference.path) for pattern in ignored):
             continue
         forces = any(_matches(pattern, difference.path) for pattern in replacing)
@@ -229,9 +237,14 @@ def _forced(
     return bool(rules.unless) and rules.forces_unless(difference.keys, settings, immutable=immutable)
 
 
-def _own(old: PlannedResource, new: PlannedResource) -> Iterator[tuple[Difference, str]]:
+def _own(old: PlannedResource, new: PlannedResource, context: _Context) -> Iterator[tuple[Difference, str]]:
     for difference in differences(old.inputs, new.inputs):
         yield difference, ""
+    # Texts that are unknown on both sides, by what they are made of.
+    before, now = context.documents(old, new)
+    for name in sorted(before.keys() & now.keys()):
+        for difference in differences(before[name], now[name], (name,)):
+            yield difference, ""
 
 
 def _inherited(

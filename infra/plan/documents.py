@@ -1,4 +1,8 @@
-"""Policy documents whose ARNs only AWS knows, from the statements that their component registered."""
+"""JSON texts that are unknown for one value in them, from what their component registered.
+
+`Output.json_dumps` gives text that is unknown as a whole while one ARN in it is. A component that makes such
+text registers what it is made of as its output `documents`: `<resource name>.<property>` → value.
+"""
 
 import json
 from collections.abc import Mapping
@@ -8,31 +12,32 @@ from typing import Any
 from infra.plan.model import UNKNOWN, Plan, PlannedResource
 
 PLACEHOLDER = "arn:aws:service:us-east-1:123456789012:known-after-deployment"
-"""What stands for an ARN that AWS has yet to make up."""
+"""What stands for a value that only AWS knows in a completed text."""
+
+
+def documents_of(item: PlannedResource, plan: Plan) -> dict[str, Any]:
+    """What each unknown JSON text of a resource is made of, by property; unknown values in it stay so."""
+    parent = plan.by_urn.get(item.parent)
+    registered = parent.outputs.get("documents", {}) if parent else {}
+    unknown = [name for name, value in item.inputs.items() if value is UNKNOWN]
+    keys = {name: f"{item.name}.{name}" for name in unknown}
+    return {name: registered[key] for name, key in keys.items() if key in registered}
 
 
 def complete(plan: Plan) -> Plan:
-    """The plan with every policy that is unknown only for an ARN in it, with a placeholder for that ARN.
-
-    A policy's text is unknown as a whole while one value in it is; its component registers the statements as
-    an output of its own. Nothing else changes: all other unknown values stay unknown.
-    """
-    if not any(_is_unread(item) for item in plan.resources):
+    """The plan with those texts, a placeholder in each unknown place; other unknown values stay so."""
+    texts = {item.urn: _texts(item, plan) for item in plan.resources}
+    if not any(texts.values()):
         return plan
-    return replace(plan, resources=tuple(_completed(item, plan) for item in plan.resources))
+    filled = [
+        replace(item, inputs={**item.inputs, **texts[item.urn]}) if texts[item.urn] else item
+        for item in plan.resources
+    ]
+    return replace(plan, resources=tuple(filled))
 
 
-def _is_unread(item: PlannedResource) -> bool:
-    return item.inputs.get("policy") is UNKNOWN
-
-
-def _completed(item: PlannedResource, plan: Plan) -> PlannedResource:
-    parent = plan.by_urn.get(item.parent)
-    statements = parent.outputs.get("statements") if parent and _is_unread(item) else None
-    if not statements:
-        return item
-    document = json.dumps({"Version": "2012-10-17", "Statement": _filled(statements)})
-    return replace(item, inputs={**item.inputs, "policy": document})
+def _texts(item: PlannedResource, plan: Plan) -> dict[str, str]:
+    return {name: json.dumps(_filled(value)) for name, value in documents_of(item, plan).items()}
 
 
 def _filled(value: Any) -> Any:

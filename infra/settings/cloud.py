@@ -262,6 +262,8 @@ class CloudSettings(StackSettings):
     """Who hears of alarms and of the budget."""
     budget: Annotated[int, whole(1, 10_000_000, "a whole number of USD")] = Field(examples=[500])
     """Monthly cost in USD at which alerts go out."""
+    foundation_only: bool = False
+    """First phase of a new stack: keys, network, buckets and the repository, until there is an image."""
     protect: bool = True
     """Refuses the deletion of what holds data, by AWS and by Pulumi."""
     log_days: LogDays = 30

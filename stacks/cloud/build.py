@@ -1,5 +1,7 @@
 """The order in which a stack on AWS comes together."""
 
+from dataclasses import replace
+
 import pulumi
 import pulumi_aws as aws
 import pulumi_random
@@ -36,6 +38,8 @@ def build(settings: CloudSettings) -> Outputs:
     opts = ResourceOptions(providers=[provider, random])
     base = make_foundation(settings, scope, opts)
     image = f"{base.registry.repository_urls[APP_REPOSITORY]}@{settings.image.digest}"
+    if settings.foundation_only:
+        return _outputs(settings, base, image)
     services = make_services(settings, base, image, opts)
     cluster = make_cluster(settings, base, tags, opts)
     edge = _make_edge(settings, base, cluster.security_group_id, opts)
@@ -48,20 +52,34 @@ def build(settings: CloudSettings) -> Outputs:
     make_cluster_workloads(settings, around, opts, inside)
     parts = Parts(base, cluster, data, services, containers, edge)
     watched = make_operations(settings, parts, opts)
-    return Outputs(
-        web=f"https://{settings.domain}",
+    found = _outputs(settings, base, image)
+    return replace(
+        found,
         namespaces=NAMESPACES,
         endpoints={need.value: url for need, url in data.urls.items()},
         kubeconfig=cluster.kubeconfig,
-        image=image,
         more={
+            **found.more,
             "dashboard": watched.dashboard_url,
             "cluster": cluster.cluster_name,
-            "repository": base.registry.repository_urls[APP_REPOSITORY],
-            "buckets": base.storage.buckets,
             "queues": services.messaging.queue_urls,
             "topics": services.messaging.topic_arns,
             "stream": services.analytics.stream_arn,
+        },
+    )
+
+
+def _outputs(settings: CloudSettings, base: Foundation, image: str) -> Outputs:
+    """What the first phase of a stack tells."""
+    return Outputs(
+        web=f"https://{settings.domain}",
+        namespaces=(),
+        endpoints={},
+        kubeconfig=None,
+        image=image,
+        more={
+            "repository": base.registry.repository_urls[APP_REPOSITORY],
+            "buckets": base.storage.buckets,
         },
     )
 

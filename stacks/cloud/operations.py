@@ -129,7 +129,8 @@ def _make_delivery(
             task_role_arns=containers.role_arns,
             network=BuildNetwork(network.vpc_id, network.private_subnet_ids),
         ),
-        opts,
+        # The buckets are named, which says nothing of the order.
+        ResourceOptions.merge(opts, ResourceOptions(depends_on=[base.storage])),
     )
     if delivery.security_group_id is not None:
         allow_api(

@@ -54,7 +54,8 @@ def make_services(settings: CloudSettings, base: Foundation, image: str, opts: R
             alerts_topic_arn=base.alerts.topic_arn,
             protect=settings.protect,
         ),
-        opts,
+        # The bucket is named by its ARN, which says nothing of the order.
+        ResourceOptions.merge(opts, ResourceOptions(depends_on=[storage])),
     )
     functions = Functions(
         "functions",

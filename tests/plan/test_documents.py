@@ -23,7 +23,7 @@ def test_the_policies_of_a_stack_can_be_read(staging: Plan) -> None:
     assert _unread(complete(staging)) == []
 
 
-def test_nothing_but_policies_changes_and_each_keeps_its_actions(staging: Plan) -> None:
+def test_nothing_but_texts_change_and_policies_keep_their_actions(staging: Plan) -> None:
     changed = 0
     for before, after in zip(staging.resources, complete(staging).resources, strict=True):
         assert before.urn == after.urn
@@ -32,10 +32,11 @@ def test_nothing_but_policies_changes_and_each_keeps_its_actions(staging: Plan) 
                 continue
             changed += 1
             assert before.inputs[key] is UNKNOWN
-            statements = json.loads(value)["Statement"]
-            assert all(item["Action"] for item in statements)
+            assert key in ("policy", "containerDefinitions", "dashboardBody")
+            if key == "policy":
+                assert all(item["Action"] for item in json.loads(value)["Statement"])
             assert PLACEHOLDER in value
-    assert changed > 5
+    assert changed > 10
 
 
 def test_a_plan_without_unknown_policies_is_left_alone(local_plan: Plan) -> None:

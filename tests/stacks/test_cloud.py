@@ -178,3 +178,13 @@ def test_mocks_see_the_same_resources(plan: Plan) -> None:
 def test_a_setting_changes_what_it_says(key: str, value: str, kind: str, count: int) -> None:
     plan = run("staging", overrides={f"tradestack:{key}": value})
     assert sum(item.type.endswith(kind) for item in plan.resources) == count
+
+
+def test_the_first_phase_makes_the_repository_and_nothing_that_needs_an_image() -> None:
+    plan = run("prod", overrides={"tradestack:foundationOnly": "true"})
+    packages = {item.type.split("/")[0] for item in plan.resources if item.custom}
+    assert "aws:ecr" in packages
+    assert not packages & {"aws:lambda", "aws:ecs", "aws:eks", "aws:rds"}
+    assert not [item for item in plan.resources if item.type.startswith("kubernetes:")]
+    assert "kubeconfig" not in plan.outputs
+    assert plan.outputs["repository"].endswith("/tradestack-prod/app")

@@ -74,3 +74,21 @@ def test_a_stored_plan_is_the_same_plan(plans: dict[str, Plan], tmp_path: Path) 
     assert (report.diff.changes, report.new, report.fixed) == ((), (), ())
     assert report.costs is not None
     assert report.costs.delta_usd == 0
+
+
+def test_another_image_replaces_the_task_definitions_though_their_text_is_unknown(
+    plans: dict[str, Plan],
+) -> None:
+    image = json.dumps({"digest": "sha256:" + 64 * "a"})
+    report, _ = _compared(plans["dev"], run("dev", overrides={"tradestack:image": image}))
+    changes = {
+        item["name"]: item
+        for item in document(report)["changes"]["items"]
+        if "TaskDefinition" in item["type"]
+    }
+    assert {name: item["action"] for name, item in changes.items()} == {
+        "notification": "replace",
+        "housekeeping": "replace",
+    }
+    paths = [item["path"] for item in changes["notification"]["properties"]]
+    assert any(path.startswith("containerDefinitions") and path.endswith("image") for path in paths)
