@@ -87,6 +87,20 @@ async def test_one_transfer_sent_many_times_happens_once(postgresql_database: Da
     assert await balance(database, ledger, available("ben", "USD")) == 30
 
 
+async def test_a_hold_is_posted_once(postgresql_database: Database) -> None:
+    """The other hold of the account has funds enough; they must not be taken."""
+    database = postgresql_database
+    ledger = Ledger(database)
+    await open_books(database, ledger, {"anna": 1000, "ben": 0})
+    source, target = available("anna", "USD"), available("ben", "USD")
+    await apply(database, ledger, Transfer.hold("h", source, 100), Transfer.hold("other", source, 900))
+    posts = [Transfer.post(f"p{n}", "h", 60, target=target, keep=True) for n in range(8)]
+    results = await asyncio.gather(*(apply(database, ledger, post) for post in posts))
+    codes = Counter(result.code for [result] in results)
+    assert codes == {Code.OK: 1, Code.AMOUNT_EXCEEDS_PENDING: 7}
+    assert (await Reconciliation(database).check()).is_clean
+
+
 async def test_one_id_for_two_contents_at_once_is_tried_again(postgresql_database: Database) -> None:
     """The accounts have nothing in common, so only the id itself can keep the two apart."""
     database = postgresql_database

@@ -190,6 +190,34 @@ async def test_rates_are_those_of_the_moment_of_the_order(wallet: Wallet) -> Non
     ]
 
 
+async def test_fractions_of_fees_are_carried_from_fill_to_fill(wallet: Wallet) -> None:
+    """A fill of one tick and one lot costs 10 units: 0.01 for the maker, 0.02 for the taker."""
+    await open_orders(wallet, 1, 250)
+    one_batch = [trade(number, 1, 1) for number in range(120)]
+    fees = list(await settle(wallet, *one_batch))
+    for number in range(120, 250):
+        fees += await settle(wallet, trade(number, 1, 1))
+    assert [place for place, (_, buyer, _) in enumerate(fees) if buyer] == [49, 99, 149, 199, 249]
+    assert [place for place, (_, _, seller) in enumerate(fees) if seller] == [99, 199]
+    assert await balance(wallet.database, wallet.ledger, FEES) == 7
+    assert await funds(wallet, "buyer", "USD") == (100_000 * DOLLAR - 2505, 0)
+    assert await funds(wallet, "seller", "USD") == (2498, 0)
+
+
+async def test_fills_of_one_order_at_once_are_exact(postgresql_database: Database) -> None:
+    wallet = Wallet.of(postgresql_database, WalletSettings(), Clock())
+    for owner, asset in (("buyer", "USD"), ("seller", "BTC")):
+        await deposit(wallet, owner, asset, 10**10)
+    await open_orders(wallet, 1, 200)
+    batches = [[trade(number, 1, 1) for number in range(first, first + 25)] for first in range(0, 200, 25)]
+    found = await asyncio.gather(*(settle(wallet, *batch) for batch in [*batches, *batches]))
+    assert found[:8] == found[8:]
+    assert sum(buyer for batch in found[:8] for _, buyer, _ in batch) == 4
+    assert await balance(wallet.database, wallet.ledger, FEES) == 6
+    assert await funds(wallet, "buyer", "BTC") == (200 * 1000, 0)
+    assert (await wallet.reconciliation.check()).is_clean
+
+
 async def test_writers_of_many_markets_and_orders_do_not_deadlock(postgresql_database: Database) -> None:
     wallet = Wallet.of(postgresql_database, WalletSettings(), Clock())
     users, symbols = [f"u{n}" for n in range(6)], ["BTC-USD", "ETH-USD", "AAPL", "EUR-USD"]
