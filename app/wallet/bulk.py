@@ -3,15 +3,17 @@
 The text of a statement then does not depend on the number of rows: it is compiled and planned once.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 from sqlalchemy import (
     JSON,
+    BigInteger,
     ColumnElement,
     FromClause,
     Select,
+    Table,
     Text,
     and_,
     bindparam,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.types import TypeEngine
 
-from app.kit.database import Database
+from app.kit.database import Base, Database
 
 
 def rows(database: Database, **columns: type[TypeEngine[Any]] | TypeEngine[Any]) -> FromClause:
@@ -68,6 +70,25 @@ def per_row(
     one = chosen.where(*(column == given.c[name] for name, column in keys.items())).limit(1)
     found = (one.with_for_update(key_share=True) if lock else one).lateral("found")
     return select(*found.c).select_from(given.join(found, true()))
+
+
+def insert_rows(database: Database, table: Table, names: Sequence[str], *, order: str) -> Any:
+    """An INSERT of all given rows, in the order of one of their columns; it knows ON CONFLICT.
+
+    A column `order` that the table has not is a whole number beside the columns of the table.
+    """
+    columns = {name: table.c[name].type for name in names}
+    given = rows(database, **{order: BigInteger(), **columns})
+    # Without a WHERE, SQLite takes ON CONFLICT for the condition of a join.
+    chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
+    return database.insert(table).from_select(list(names), chosen.order_by(given.c[order]))
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table itself: the ORM would take an INSERT … SELECT for one of its own objects."""
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - a model has one table
+    return table
 
 
 def document(items: Iterable[Mapping[str, object]]) -> dict[str, str]:

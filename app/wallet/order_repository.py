@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
-from sqlalchemy import Table, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.kit.database import Base, Database
-from app.wallet.bulk import document, per_row, rows
+from app.kit.database import Database
+from app.wallet.bulk import document, insert_rows, per_row, rows, table_of
 from app.wallet.models import OrderRow, SettlementRow
 
 
@@ -42,23 +41,27 @@ class Settled:
     settled_at: int
 
 
+_ORDER = [field.name for field in fields(Order)]
+_SETTLED = [field.name for field in fields(Settled)]
+
+
 class OrderRepository:
     """Orders that funds are held for, and their trades."""
 
     def __init__(self, database: Database) -> None:
-        orders, settlements = _table(OrderRow), _table(SettlementRow)
-        self._add = _insert(database, orders, Order, "order_id").on_conflict_do_nothing()
-        given = rows(database, order_id=orders.c.order_id.type)
-        chosen = select(*(orders.c[field.name] for field in fields(Order)))
-        self._lock = per_row(database, given, chosen, {"order_id": orders.c.order_id}, lock=True)
-        saving = _insert(database, orders, Order, "order_id")
+        orders, settlements = table_of(OrderRow), table_of(SettlementRow)
+        saving = insert_rows(database, orders, _ORDER, order="order_id")
+        self._add = saving.on_conflict_do_nothing()
         self._carry = saving.on_conflict_do_update(
             index_elements=["order_id"], set_={"carry": saving.excluded.carry}
         )
-        self._settle = _insert(database, settlements, Settled, "trade_id")
+        given = rows(database, order_id=orders.c.order_id.type)
+        chosen = select(*(orders.c[name] for name in _ORDER))
+        self._lock = per_row(database, given, chosen, {"order_id": orders.c.order_id}, lock=True)
+        self._settle = insert_rows(database, settlements, _SETTLED, order="trade_id")
         keys = {name: settlements.c[name] for name in ("symbol", "trade_id")}
         trades = rows(database, **{name: column.type for name, column in keys.items()})
-        chosen = select(*(settlements.c[field.name] for field in fields(Settled)))
+        chosen = select(*(settlements.c[name] for name in _SETTLED))
         self._settled = per_row(database, trades, chosen, keys)
 
     async def add(self, session: AsyncSession, orders: Sequence[Order]) -> None:
@@ -84,17 +87,3 @@ class OrderRepository:
         if settled:
             await session.execute(self._settle, document(asdict(one) for one in settled))
             await session.execute(self._carry, document(asdict(order) for order in orders))
-
-
-def _table(model: type[Base]) -> Table:
-    table = model.__table__
-    assert isinstance(table, Table)  # noqa: S101 - every model of this package has one
-    return table
-
-
-def _insert(database: Database, table: Table, shape: type[Any], order: str) -> Any:
-    """An INSERT of all fields of a dataclass, in the order of one of them."""
-    names = [field.name for field in fields(shape)]
-    given = rows(database, **{name: table.c[name].type for name in names})
-    chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
-    return database.insert(table).from_select(names, chosen.order_by(given.c[order]))

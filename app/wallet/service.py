@@ -10,6 +10,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from app.kit import outbox
 from app.kit.database import Database
+from app.kit.errors import Unavailable
 from app.wallet import events
 from app.wallet.deposits import Deposits
 from app.wallet.ledger.reconciliation import Reconciliation
@@ -63,13 +64,15 @@ class Wallet:
         """Run `work` in a transaction of its own, again when another one used the same new ids just then.
 
         Raises:
-            Contended: it happened five times.
-            Unavailable: the database is gone.
+            Unavailable: the database is gone, or it happened five times.
         """
         attempts = AsyncRetrying(
             retry=retry_if_exception_type(Contended), stop=stop_after_attempt(_ATTEMPTS), reraise=True
         )
-        return await attempts(self._once, work)
+        try:
+            return await attempts(self._once, work)
+        except Contended as error:
+            raise Unavailable("ledger", error) from error
 
     async def _once(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
         async with self.database.transaction() as session:

@@ -8,8 +8,6 @@ from sqlalchemy import (
     CursorResult,
     Select,
     String,
-    Table,
-    insert,
     literal,
     select,
     true,
@@ -19,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from app.kit.database import Base, Database
-from app.wallet.bulk import document, per_row, rows
+from app.wallet.bulk import document, insert_rows, per_row, rows, table_of
 from app.wallet.ledger.accounts import Account, AccountKind
 from app.wallet.ledger.book import Answered, Book, Hold, HoldState
 from app.wallet.ledger.models import AccountRow, AssetRow, HoldRow, PostingRow, TransferRow
@@ -37,7 +35,6 @@ _POSTING = (
     "created_at",
 )
 _HOLD = ("id", "source_id", "target_id", "amount", "posted", "released", "state", "expires_at")
-_HOLD_CHANGES = ("posted", "released", "state")
 
 
 class Contended(Exception):
@@ -73,8 +70,10 @@ class LedgerRepository:
             {"id": TransferRow.id},
         )
         self._holds = per_row(database, ids, _hold_columns(), {"id": HoldRow.id})
-        self._add_transfers = _insert(database, TransferRow, _TRANSFER, order="id", unless_there=True)
-        self._add_postings = _insert(database, PostingRow, _POSTING, order="place")
+        self._add_transfers = insert_rows(
+            database, table_of(TransferRow), _TRANSFER, order="id"
+        ).on_conflict_do_nothing()
+        self._add_postings = insert_rows(database, table_of(PostingRow), _POSTING, order="place")
         self._save_holds = _save_holds_statement(database)
         self._save_balances = _save_balances_statement(database)
 
@@ -88,8 +87,10 @@ class LedgerRepository:
 
     async def open_accounts(self, session: AsyncSession, accounts: Iterable[Account]) -> None:
         """Make the accounts that are not there yet."""
-        wanted = [account._asdict() for account in sorted(accounts)]
-        await session.execute(self._open, document(wanted))
+        wanted = enumerate(sorted(accounts))
+        await session.execute(
+            self._open, document({"place": n, "balance": 0, **account._asdict()} for n, account in wanted)
+        )
 
     async def named_holds(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Hold]:
         """Holds by id."""
@@ -251,26 +252,13 @@ def _hold(row: Any) -> Hold:
     )
 
 
-def _table(model: type[Base]) -> Table:
-    """The table itself: the ORM would take an INSERT … SELECT for one of its own objects."""
-    table = model.__table__
-    assert isinstance(table, Table)  # noqa: S101 - every model of this package has one
-    return table
-
-
 def _columns(table: type[Base], names: Iterable[str]) -> dict[str, Any]:
-    return {name: _table(table).c[name].type for name in names}
+    return {name: table_of(table).c[name].type for name in names}
 
 
 def _open_statement(database: Database) -> Any:
-    names = ("owner", "asset", "kind")
-    given = rows(database, **_columns(AccountRow, names))
-    chosen = select(*given.c, literal(0, BigInteger)).where(given.c.owner.is_not(None))
-    return (
-        database.insert(_table(AccountRow))
-        .from_select([*names, "balance"], chosen.order_by(*given.c))
-        .on_conflict_do_nothing()
-    )
+    names = ("owner", "asset", "kind", "balance")
+    return insert_rows(database, table_of(AccountRow), names, order="place").on_conflict_do_nothing()
 
 
 def _lock_statement(database: Database) -> Any:
@@ -303,29 +291,15 @@ def _hold_columns() -> Select[*tuple[Any, ...]]:
     )
 
 
-def _insert(
-    database: Database, table: type[Base], names: Sequence[str], *, order: str, unless_there: bool = False
-) -> Any:
-    given = rows(database, **{order: BigInteger, **_columns(table, names)})
-    chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
-    if unless_there:
-        statement = database.insert(_table(table)).from_select(list(names), chosen.order_by(given.c[order]))
-        return statement.on_conflict_do_nothing()
-    return insert(_table(table)).from_select(list(names), chosen.order_by(given.c[order]))
-
-
 def _save_holds_statement(database: Database) -> Any:
-    given = rows(database, **_columns(HoldRow, _HOLD))
-    chosen = select(*(given.c[name] for name in _HOLD)).where(given.c.id.is_not(None))
-    statement = database.insert(_table(HoldRow)).from_select(list(_HOLD), chosen)
-    changes = {name: getattr(statement.excluded, name) for name in _HOLD_CHANGES}
+    statement = insert_rows(database, table_of(HoldRow), _HOLD, order="id")
+    changes = {name: getattr(statement.excluded, name) for name in ("posted", "released", "state")}
     return statement.on_conflict_do_update(index_elements=["id"], set_=changes)
 
 
 def _save_balances_statement(database: Database) -> Any:
-    given = rows(database, **_columns(AccountRow, _ACCOUNT))
-    chosen = select(*(given.c[name] for name in _ACCOUNT)).where(given.c.id.is_not(None))
-    statement = database.insert(_table(AccountRow)).from_select(list(_ACCOUNT), chosen)
+    """All accounts exist: an upsert finds each of them by the index on `id`, see `per_row`."""
+    statement = insert_rows(database, table_of(AccountRow), _ACCOUNT, order="id")
     return statement.on_conflict_do_update(
         index_elements=["id"], set_={"balance": statement.excluded.balance}
     )

@@ -8,16 +8,19 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import process
 from app.events.envelope import Envelope
 from app.events.registry import FAMILIES
 from app.kit import schema
-from app.kit.errors import ConfigurationError
+from app.kit.database import Database
+from app.kit.errors import ConfigurationError, Unavailable
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.wallet.deposits import Deposit
 from app.wallet.ledger.accounts import available
+from app.wallet.ledger.repository import Contended
 from app.wallet.ledger.transfers import Transfer
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
@@ -71,6 +74,26 @@ async def test_the_role_serves_sweeps_and_tells(tmp_path: Path) -> None:
         assert 'ledger_imbalance{asset="USD"} 0.0' in metrics
         assert "ledger_differences 0.0" in metrics
         assert len([path for path in paths if path.startswith("/internal/wallet/")]) == 3
+
+
+@pytest.mark.parametrize("failures", [4, 5])
+async def test_a_contended_transaction_is_tried_again(database: Database, failures: int) -> None:
+    wallet = Wallet.of(database, WalletSettings())
+    tries = 0
+
+    async def work(_: AsyncSession) -> int:
+        nonlocal tries
+        tries += 1
+        if tries <= failures:
+            raise Contended("another one was faster")
+        return tries
+
+    if failures < 5:
+        assert await wallet.transact(work) == 5
+    else:
+        with pytest.raises(Unavailable, match="another one was faster"):
+            await wallet.transact(work)
+    assert tries == 5
 
 
 def test_the_settings_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
