@@ -25,6 +25,7 @@ from app.wallet.schemas import (
     EntryPage,
     EntryView,
     Given,
+    Owner,
     ReportView,
     StepBody,
     TransferView,
@@ -150,7 +151,7 @@ async def all_withdrawals(
     wallet: Services,
     _: Operator,
     state: State | None = None,
-    owner: Annotated[str | None, Query(max_length=80)] = None,
+    owner: Annotated[Owner | None, Query()] = None,
     before: UUID | None = None,
     limit: Limit = 100,
 ) -> WithdrawalPage:

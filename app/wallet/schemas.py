@@ -22,7 +22,8 @@ from app.wallet.withdrawals import State
 LARGEST_BATCH = 1000
 Amount = Annotated[str, Field(description="Decimal, exact.", examples=["12.5"])]
 Given = Annotated[Decimal, Field(gt=0, max_digits=40, description="Decimal, as a string.", examples=["12.5"])]
-OrderId = Annotated[str, Field(min_length=1, max_length=80)]
+_WORD = r"^[\x21-\x7e]+$"
+OrderId = Annotated[str, Field(min_length=1, max_length=80, pattern=_WORD)]
 
 
 def _user(owner: str) -> str:
@@ -39,7 +40,7 @@ def _one_of(known: Mapping[str, object]) -> Callable[[str], str]:
     return check
 
 
-Owner = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[\x21-\x7e]+$"), AfterValidator(_user)]
+Owner = Annotated[str, Field(min_length=1, max_length=80, pattern=_WORD), AfterValidator(_user)]
 Units = Annotated[int, Field(gt=0, le=LARGEST, strict=True, description="Whole smallest units.")]
 Symbol = Annotated[str, AfterValidator(_one_of(INSTRUMENTS)), Field(examples=["BTC-USD"])]
 AssetCode = Annotated[str, AfterValidator(_one_of(ASSETS)), Field(examples=["USD"])]
@@ -105,7 +106,12 @@ class EntryPage(BaseModel):
 class DepositRequest(_Request):
     """Funds of a user that arrived."""
 
-    reference: str = Field(min_length=1, max_length=90, description="What bank or network calls it; unique.")
+    reference: str = Field(
+        min_length=1,
+        max_length=90,
+        pattern=r"^[\x20-\x7e]+$",
+        description="What bank or network calls it; unique.",
+    )
     owner: Owner
     asset: AssetCode
     amount: Given
@@ -131,7 +137,11 @@ class StepBody(_Request):
     """What an operator says to a step."""
 
     note: str | None = Field(
-        default=None, min_length=1, max_length=200, description="Reason, or what bank or network calls it."
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^\P{C}+$",
+        description="Reason, or what bank or network calls it.",
     )
 
 
@@ -206,7 +216,7 @@ class TradeBody(_Request):
     """A trade to settle; the members of the event TradeExecuted."""
 
     symbol: Symbol
-    trade_id: str = Field(min_length=1, max_length=60)
+    trade_id: str = Field(min_length=1, max_length=60, pattern=_WORD)
     price: int = Field(gt=0, le=LARGEST, strict=True, description="Ticks.")
     quantity: int = Field(gt=0, le=LARGEST, strict=True, description="Lots.")
     maker_order_id: OrderId

@@ -1,5 +1,7 @@
 """What the endpoints answer, problems included."""
 
+import json
+
 import httpx
 import pytest
 
@@ -72,6 +74,22 @@ async def test_a_deposit_is_booked_once(api: Api) -> None:
 async def test_wrong_deposits_are_refused(api: Api, owner: str, asset: str, amount: str, code: str) -> None:
     assert (await deposit(api, owner, amount, asset, reference="r", status=422))["code"] == code
     assert (await api.post(f"{OPERATIONS}/reconciliation"))["imbalances"] == {}
+
+
+@pytest.mark.parametrize("text", ["\x00", "\n", "\ud800"])
+async def test_text_that_no_database_takes_is_refused(api: Api, text: str) -> None:
+    raw = json.dumps({"reference": text, "owner": "anna", "asset": "USD", "amount": "1"})
+    response = await api.by(OPERATOR).client.post(
+        f"{OPERATIONS}/deposits", content=raw, headers={"content-type": "application/json"}
+    )
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    path = f"{OPERATIONS}/withdrawals/00000000-0000-4000-8000-000000000001/approve"
+    response = await api.client.post(
+        path, content=json.dumps({"note": text}), headers={"content-type": "application/json"}
+    )
+    assert (response.status_code, response.json()["code"]) == (422, "invalid-request")
+    if text != "\ud800":
+        assert (await api.get(f"{OPERATIONS}/withdrawals", 422, owner=text))["code"] == "invalid-request"
 
 
 async def test_more_than_an_account_holds_is_refused(api: Api) -> None:
@@ -178,6 +196,7 @@ async def test_a_settlement_that_cannot_be_names_its_trades(api: Api) -> None:
         ("holds", {"holds": [{**hold("x", "anna", "buy", 1), "symbol": "X"}]}),
         ("holds", {"holds": [hold(str(n), "anna", "buy", 1) for n in range(1001)]}),
         ("releases", {"order_ids": [""]}),
+        ("releases", {"order_ids": ["\x00"]}),
         ("settlements", {"trades": [{**trade("1", 1, 1), "price": 0}]}),
         ("settlements", {"trades": [{**trade("1", 1, 1), "other": 0}]}),
     ],
