@@ -3,6 +3,7 @@
 What is slow to import is imported by the command that needs it.
 """
 
+import gc
 import json
 import os
 import sys
@@ -157,6 +158,9 @@ def main() -> None:
         # The reader of a pipe has gone; there is nobody left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        # The interpreter would look for cycles among all that a plan made before it ends: a second for nothing.
+        gc.freeze()
 
 
 if __name__ == "__main__":
