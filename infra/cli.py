@@ -159,7 +159,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     finally:
-        # The interpreter would look for cycles among all that a plan made before it ends: a second for nothing.
+        # At its end the interpreter would look for cycles among all that a plan made: a second for nothing.
         gc.freeze()
 
 
