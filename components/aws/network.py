@@ -73,10 +73,11 @@ class Network(ComponentResource):
 
     def __init__(self, name: str, args: NetworkArgs, opts: ResourceOptions | None = None) -> None:
         _check(args)
+        # Refuses ranges that cannot be, before anything is registered.
+        found = layout(args.cidr, args.zones, args.more_cidrs)
         super().__init__("tradestack:aws:Network", name, None, opts)
         self._name, self._args, self._scope = name, args, args.scope
         self._child = ResourceOptions(parent=self)
-        found = layout(args.cidr, args.zones, args.more_cidrs)
         self.cidr = args.cidr
         self.public_cidrs = [item.cidr for item in found.public]
         self.private_cidrs = [item.cidr for item in found.private]
