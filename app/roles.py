@@ -98,6 +98,8 @@ class Role:
 
 
 _SMALL = Resources(cpu_request="50m", cpu_limit="500m", memory_request="128Mi", memory_limit="256Mi")
+_BUSY = Resources(cpu_request="100m", cpu_limit="1", memory_request="128Mi", memory_limit="384Mi")
+_ENGINE = Resources(cpu_request="250m", cpu_limit="1", memory_request="192Mi", memory_limit="1Gi")
 
 ROLES: dict[str, Role] = {
     role.name: role
@@ -110,7 +112,9 @@ ROLES: dict[str, Role] = {
             port=8081,
             metrics_port=9081,
             resources=_SMALL,
-            calls=frozenset({"market-data", "price-service", "frontend"}),
+            calls=frozenset(
+                {"market-data", "price-service", "frontend", "auth", "wallet", "order", "portfolio", "risk"}
+            ),
             scaling=Scaling(minimum=3, maximum=10),
         ),
         Role(
@@ -146,6 +150,84 @@ ROLES: dict[str, Role] = {
             scaling=Scaling(minimum=2, maximum=20, removed_per_minute=1),
             drain_seconds=20,
             secrets=frozenset({"app_cache_password"}),
+        ),
+        Role(
+            name="auth",
+            summary="Accounts, sessions, second factor and API keys",
+            kind=Kind.SERVICE,
+            entry="app.auth.endpoints:serve",
+            port=8086,
+            resources=_BUSY,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            routes=("/api/auth",),
+            scaling=Scaling(minimum=2, maximum=6),
+            secrets=frozenset(
+                {
+                    "app_database_password",
+                    "app_cache_password",
+                    "app_auth_signing_key",
+                    "app_auth_encryption_key",
+                }
+            ),
+        ),
+        Role(
+            name="wallet",
+            summary="Ledger, deposits, withdrawals, loans and the settlement of trades",
+            kind=Kind.SERVICE,
+            entry="app.wallet.endpoints:serve",
+            port=8087,
+            resources=_BUSY,
+            needs=frozenset({Need.DATABASE, Need.BUS}),
+            calls=frozenset({"auth", "matching-engine", "risk"}),
+            routes=("/api/wallet",),
+            secrets=frozenset({"app_database_password", "app_internal_token"}),
+        ),
+        Role(
+            name="order",
+            summary="Orders over REST and WebSocket, their history and fills",
+            kind=Kind.SERVICE,
+            entry="app.orders.endpoints:serve",
+            port=8088,
+            resources=_BUSY,
+            needs=frozenset({Need.DATABASE, Need.BUS}),
+            calls=frozenset({"auth", "matching-engine"}),
+            routes=("/api/orders", "/api/book"),
+            scaling=Scaling(minimum=2, maximum=10),
+            secrets=frozenset({"app_database_password", "app_internal_token"}),
+        ),
+        Role(
+            name="matching-engine",
+            summary="The one writer of every order book: risk check, hold, journal, match",
+            kind=Kind.SERVICE,
+            entry="app.matching.endpoints:serve",
+            port=8089,
+            resources=_ENGINE,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            secrets=frozenset({"app_database_password", "app_cache_password", "app_internal_token"}),
+        ),
+        Role(
+            name="portfolio",
+            summary="Positions, average cost, profit and loss",
+            kind=Kind.SERVICE,
+            entry="app.portfolio.endpoints:serve",
+            port=8090,
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            calls=frozenset({"auth", "matching-engine"}),
+            routes=("/api/portfolio",),
+            secrets=frozenset({"app_database_password", "app_cache_password", "app_internal_token"}),
+        ),
+        Role(
+            name="risk",
+            summary="Limits, kill switches, margin calls and forced closes",
+            kind=Kind.SERVICE,
+            entry="app.risk.endpoints:serve",
+            port=8091,
+            resources=_SMALL,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            calls=frozenset({"auth", "matching-engine"}),
+            routes=("/api/risk",),
+            secrets=frozenset({"app_database_password", "app_cache_password", "app_internal_token"}),
         ),
         Role(
             name="frontend",

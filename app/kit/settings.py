@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     """`memory://`, `redis://…` or `rediss://…`; with `?cluster=true` the server is a cluster of shards."""
     database_password: SecretStr | None = None
     cache_password: SecretStr | None = None
+    internal_token: SecretStr | None = Field(default=None, min_length=32)
+    """What roles send to each other's internal endpoints, see `app.kit.internal`."""
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached by its address
     port: int | None = Field(default=None, ge=0, le=65535)
     """Overrides the port of the role table; 0 takes a free one."""
