@@ -14,7 +14,7 @@ from app.kit.cache import Cache
 from app.kit.cache.memory import MemoryCache
 from app.kit.cache.redis import RedisCache
 from app.kit.database import Database
-from tests.servers.backing import Postgresql, Redis, RedisCluster
+from infra.servers.backing import Postgresql, Redis, RedisCluster
 from tests.servers.fixtures import kafka, postgresql, redis, redis_cluster
 
 __all__ = ["kafka", "postgresql", "redis", "redis_cluster"]

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from app.roles import ROLES
-from tests.servers.process import ServerProcess, answers, free_port, wait_until
+from infra.servers.process import ServerProcess, answers, free_port, wait_until
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.settings import Settings
+from infra.servers.backing import Missing, Postgresql
 from tests.app.certificates import write_certificates
-from tests.servers.backing import Missing, Postgresql
 
 USER = "rotated"
 

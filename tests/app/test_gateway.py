@@ -17,8 +17,8 @@ from app.gateway.tunnel import SERVICE_RESTART, FrameBoundary
 from app.kit.errors import ConfigurationError
 from app.kit.settings import Settings
 from app.price_service.frames import frame
+from infra.servers.process import free_port
 from tests.app.platform import Platform, receive, running, subscribe
-from tests.servers.process import free_port
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ import pytest
 from app.kit.bus import kafka
 from app.kit.bus.kafka import KafkaBus, msk_iam
 from app.kit.errors import Unavailable
-from tests.servers.process import free_port
+from infra.servers.process import free_port
 
 
 @pytest.fixture(autouse=True)

@@ -24,8 +24,8 @@ from app.notification.schemas import Mail, Received, Undeliverable
 from app.notification.service import Notifier, compose
 from app.notification.settings import NotificationSettings
 from app.notification.templates import render
+from infra.servers.process import ServerProcess, free_port
 from tests.app.platform import running
-from tests.servers.process import ServerProcess, free_port
 from tests.stream import until
 
 VALUES = {"symbol": "AAPL", "direction": "above", "level": "190", "price": "190.10"}

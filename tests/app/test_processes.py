@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from app.roles import ROLES
-from tests.servers.backing import Kafka, Postgresql, Redis
-from tests.servers.process import ServerProcess, free_port, wait_until
+from infra.servers.backing import Kafka, Postgresql, Redis
+from infra.servers.process import ServerProcess, free_port, wait_until
 from tests.stream import StreamClient, following, prices_resume, until
 
 SERVICES = [role.name for role in ROLES.values() if not role.ends and role.queue is None]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from tests.servers.process import ServerProcess, answers, free_port
+from infra.servers.process import ServerProcess, answers, free_port
 
 _FLAGS = (
     "--no-sandbox",

@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 import pytest
 
-from tests.servers.backing import Kafka, Missing, Postgresql, Redis, RedisCluster
+from infra.servers.backing import Kafka, Missing, Postgresql, Redis, RedisCluster
 
 
 class _Killable(Protocol):

@@ -26,7 +26,7 @@ from app.kit.outbox import SHARDS, Relay
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES, Kind, Need, Role
-from tests.servers.backing import Postgresql, Redis
+from infra.servers.backing import Postgresql, Redis
 
 ROLE = Role(
     name="auth",

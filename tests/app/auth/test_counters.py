@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from app.auth.counters import Counters, Limit, MemoryCounters
 from app.auth.redis_counters import RedisCounters
 from app.kit.errors import Unavailable
-from tests.servers.backing import Redis, RedisCluster
-from tests.servers.process import free_port
+from infra.servers.backing import Redis, RedisCluster
+from infra.servers.process import free_port
 
 LIMIT = Limit("test", free=3, first_pause=10, longest_pause=60, forgotten_after=3600)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from infra.servers.backing import Redis
 from tests.app.auth.conftest import EMAIL, OTHER_PASSWORD, PASSWORD, Auth
 from tests.app.platform import running
-from tests.servers.backing import Redis
 
 
 @pytest.fixture

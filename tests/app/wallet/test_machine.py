@@ -21,9 +21,9 @@ from app.wallet.ledger.models import AccountRow, HoldRow, PostingRow, TransferRo
 from app.wallet.ledger.reconciliation import Reconciliation
 from app.wallet.ledger.service import Ledger
 from app.wallet.ledger.transfers import Code, Kind, Result, Transfer
+from infra.servers.backing import Postgresql
 from tests.app.wallet.books import Clock
 from tests.app.wallet.reference import Held, Reference
-from tests.servers.backing import Postgresql
 
 USERS, ASSETS = ("anna", "ben", "cleo"), ("USD", "BTC")
 FREE = [available(user, asset) for user in USERS for asset in ASSETS]
