@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.bulk import document, insert_rows, per_row, rows, table_of
 from app.kit.database import Database
-from app.wallet.bulk import document, insert_rows, per_row, rows, table_of
 from app.wallet.models import OrderRow, SettlementRow
 
 

@@ -16,8 +16,8 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
+from app.kit.bulk import document, insert_rows, per_row, rows, table_of
 from app.kit.database import Base, Database
-from app.wallet.bulk import document, insert_rows, per_row, rows, table_of
 from app.wallet.ledger.accounts import Account, AccountKind
 from app.wallet.ledger.book import Answered, Book, Hold, HoldState
 from app.wallet.ledger.models import AccountRow, AssetRow, HoldRow, PostingRow, TransferRow
@@ -56,7 +56,7 @@ class Entry(NamedTuple):
 
 
 class LedgerRepository:
-    """Accounts, transfers, postings and holds. Statements are built once; see `app.wallet.bulk`."""
+    """Accounts, transfers, postings and holds. Statements are built once; see `app.kit.bulk`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
