@@ -1,0 +1,71 @@
+"""One group of commands as bytes: a section per symbol, in the order in which they are carried out.
+
+Section: length of the symbol (u8), the symbol, number of commands (u16), one byte for each that says what the
+sender asked for, then the commands as a batch of `app.exchange.journal`.
+
+What was asked for is kept beside the command, because a market order enters the book as a limit order.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from app.exchange import Command
+from app.exchange.journal import JournalError, decode, encode, pack_batch, read_batches
+
+AS_ENTERED: Final = 0
+"""The sender asked for what the command says."""
+_COUNT: Final = Struct("<H")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command of the core and what its sender asked for."""
+
+    command: Command
+    asked: int = AS_ENTERED
+    """1 and more: 1 + the OrderType of an order that was entered as another type."""
+
+
+Sections = Mapping[str, Sequence[Entry]]
+
+
+def pack(sections: Sections) -> bytes:
+    """A group of commands as the journal keeps it.
+
+    Raises:
+        JournalError: a number does not fit into 64 bits.
+    """
+    parts: list[bytes] = []
+    for symbol, entries in sections.items():
+        name = symbol.encode()
+        parts += (bytes([len(name)]), name, _COUNT.pack(len(entries)))
+        parts.append(bytes([entry.asked for entry in entries]))
+        parts.append(pack_batch(encode(entry.command) for entry in entries))
+    return b"".join(parts)
+
+
+def unpack(records: bytes) -> Iterator[tuple[str, list[Entry]]]:
+    """Symbols and their commands in order.
+
+    Raises:
+        JournalError: the bytes are not what `pack` gave.
+    """
+    view, offset = memoryview(records), 0
+    while offset < len(view):
+        start = offset + 1
+        end = start + view[offset]
+        symbol = bytes(view[start:end]).decode(errors="replace")
+        if len(view) < end + _COUNT.size:
+            raise JournalError("the group is cut off")
+        (count,) = _COUNT.unpack_from(view, end)
+        start = end + _COUNT.size
+        asked = bytes(view[start : start + count])
+        found = next(read_batches(view[start + count :]), None)
+        if found is None:
+            raise JournalError(f"the commands of {symbol!r} are cut off or damaged")
+        length, body = found
+        entries = [Entry(command, kind) for command, kind in zip(decode(body), asked, strict=True)]
+        yield symbol, entries
+        offset = start + count + length
