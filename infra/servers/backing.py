@@ -3,10 +3,11 @@
 import os
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 from infra.errors import TradestackError
 from infra.images import kafka_jars
@@ -51,7 +52,7 @@ class Postgresql:
             "max_connections": 200,
         }
         flags = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        command = [POSTGRESQL / "postgres", "-D", directory / "data", "-p", str(self.port), *flags]
+        command = [str(POSTGRESQL / "postgres"), "-D", str(directory / "data"), "-p", str(self.port), *flags]
         log = directory / "postgresql.log"
         self.process = ServerProcess(command, log, user=user, cwd=directory)
         self.start()
@@ -61,7 +62,7 @@ class Postgresql:
         self.process.start(self._is_ready)
 
     def _is_ready(self) -> bool:
-        check = [POSTGRESQL / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        check = [str(POSTGRESQL / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(check, check=False).returncode == 0
 
     async def new_database(self) -> str:
@@ -115,7 +116,7 @@ class RedisCluster:
             raise Missing("redis-server, redis-cli: install redis-server")
         self.ports = [free_port() for _ in range(3)]
         self.url = f"redis://127.0.0.1:{self.ports[0]}/0?cluster=true"
-        servers = []
+        servers: list[ServerProcess] = []
         self.process = ProcessGroup(servers)
         for port in self.ports:
             home = directory / str(port)
@@ -135,7 +136,7 @@ class RedisCluster:
         self._ask = [client, "--no-auth-warning", "-a", self.password]
         try:
             for server, port in zip(servers, self.ports, strict=True):
-                server.start(lambda port=port: answers(port))
+                server.start(partial(answers, port))
             addresses = [f"127.0.0.1:{port}" for port in self.ports]
             create = [*self._ask, "--cluster", "create", *addresses, "--cluster-yes"]
             subprocess.run(create, check=True, capture_output=True)
