@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 
-import httpx
 import orjson
 from pydantic import ValidationError
 
@@ -29,6 +28,7 @@ from app.matching.commands import (
     Republish,
     Result,
 )
+from app.matching.transport import Answer, Broken, Connections
 
 RETRY_SECONDS: Final = 5.0
 """After this a caller is told that the engine is unavailable; a new leader takes over well within it."""
@@ -37,6 +37,7 @@ MOST_REQUESTS: Final = 4
 PATIENCE_SECONDS: Final = 0.005
 """How long a command waits for an answer to the request before it, so that it goes along with others."""
 _SERVICE: Final = "matching-engine"
+_CONNECT_SECONDS: Final = 1.0
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5
 _HOPS: Final = 3
@@ -109,9 +110,9 @@ class MatchingClient:
             Unavailable: no answer in time.
             Problem: there is no such symbol, or `levels` is out of bounds.
         """
-        parameters = {"symbol": symbol, "levels": str(levels)}
-        body = await _retried(lambda: self._leader.ask("GET", DEPTH_PATH, params=parameters))
-        return _read(Depth.model_validate_json, body)
+        target = f"{DEPTH_PATH}?{urlencode({'symbol': symbol, 'levels': levels})}"
+        body = await _retried(lambda: self._leader.ask("GET", target))
+        return self._leader.read(Depth.model_validate_json, body)
 
     async def reload_risk(self) -> None:
         """Let the engine take limits and switches as the database has them now; returns when they count.
@@ -129,7 +130,7 @@ class MatchingClient:
         await asyncio.gather(*requests, return_exceptions=True)
         _give_up(self._waiting, "the client is closed")
         self._waiting.clear()
-        await self._leader.close()
+        self._leader.close()
 
     def _send(self) -> None:
         """Send what waits, in as many requests as may be in flight."""
@@ -154,6 +155,8 @@ class MatchingClient:
             while open_calls := [call for call in calls if not call.answer.done()]:
                 if await self._attempt(open_calls):
                     continue
+                if pause == _FIRST_PAUSE:
+                    _log.warning("commands wait", reason=self._leader.trouble, commands=len(open_calls))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
                 pause = min(pause * 2, _LONGEST_PAUSE)
         except Exception as error:
@@ -168,9 +171,8 @@ class MatchingClient:
             body = await self._leader.ask(
                 "POST", COMMANDS_PATH, COMMANDS.dump_json([call.command for call in calls])
             )
-            results = _read(RESULTS.validate_json, body)
-        except Unavailable as error:
-            _log.warning("commands wait", reason=str(error), commands=len(calls))
+            results = self._leader.read(RESULTS.validate_json, body)
+        except Unavailable:
             return False
         except Problem as problem:
             # A batch is refused as a whole, before anything of it is done: its parts tell whose fault it is.
@@ -195,52 +197,56 @@ class _Leader:
         """Where a replica said the leader is."""
         self.trouble = "no answer in time"
         """Why the last request failed."""
-        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read, which takes 30 ms.
-        self._client = httpx.AsyncClient(
-            headers=internal.headers(runtime.settings),
-            timeout=httpx.Timeout(RETRY_SECONDS, connect=1.0),
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=16, keepalive_expiry=30.0),
-            trust_env=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        )
+        self._headers = internal.headers(runtime.settings)
+        self._connections = Connections(_CONNECT_SECONDS)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        self._connections.close()
 
-    async def ask(
-        self, method: str, path: str, content: bytes | None = None, params: dict[str, str] | None = None
-    ) -> bytes:
+    async def ask(self, method: str, target: str, body: bytes = b"") -> bytes:
         """The body of the leader's answer.
 
         Raises:
             Unavailable: there is no leader, it does not answer, or it cannot now.
             Problem: it refuses the request.
         """
-        headers = {} if content is None else {"Content-Type": "application/json"}
+        headers = {**self._headers, "Content-Type": "application/json"} if body else self._headers
         try:
-            for _ in range(_HOPS):
-                address = self._address or self._runtime.upstream(_SERVICE)
-                answer = await self._client.request(
-                    method, address + path, content=content, params=params, headers=headers
-                )
-                if answer.status_code != _MISDIRECTED:
-                    return self._checked(answer)
-                self._address = _document(answer).get("leader")
-                if self._address is None:
-                    break
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise self._unavailable(repr(error)) from None
+            async with asyncio.timeout(RETRY_SECONDS):
+                for _ in range(_HOPS):
+                    address = self._address or self._runtime.upstream(_SERVICE)
+                    answer = await self._connections.request(method, address, target, headers, body)
+                    if answer.status != _MISDIRECTED:
+                        return self._checked(answer)
+                    self._address = _document(answer).get("leader")
+                    if self._address is None:
+                        break
+        except Broken as error:
+            raise self._unavailable(str(error)) from None
+        except TimeoutError:
+            raise self._unavailable("no answer in time") from None
         raise self._unavailable("it has no leader now")
 
-    def _checked(self, answer: httpx.Response) -> bytes:
-        if answer.is_success:
-            return answer.content
+    def read(self, parse: Callable[[bytes], T], body: bytes) -> T:
+        """What `parse` makes of an answer.
+
+        Raises:
+            Unavailable: it is not what this version understands.
+        """
+        try:
+            return parse(body)
+        except ValidationError as error:
+            raise self._unavailable(f"its answer is not understood: {error}") from None
+
+    def _checked(self, answer: Answer) -> bytes:
+        if 200 <= answer.status < 300:
+            return answer.body
         document = _document(answer)
         code, detail = str(document.get("code", "refused")), str(document.get("detail", ""))
-        if answer.status_code in _CALLERS_FAULT:
-            raise Problem(answer.status_code, code, detail)
-        raise self._unavailable(f"{answer.status_code} {code}: {detail}")
+        if answer.status in _CALLERS_FAULT:
+            raise Problem(answer.status, code, detail)
+        raise self._unavailable(f"{answer.status} {code}: {detail}")
 
     def _unavailable(self, trouble: str) -> Unavailable:
         self._address = None
@@ -266,16 +272,9 @@ async def _retried(ask: Callable[[], Awaitable[T]]) -> T:
         pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-def _read(parse: Callable[[bytes], T], body: bytes) -> T:
+def _document(answer: Answer) -> dict[str, Any]:
     try:
-        return parse(body)
-    except ValidationError as error:
-        raise Unavailable(_SERVICE, f"its answer is not understood: {error}") from None
-
-
-def _document(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = orjson.loads(answer.content)
+        found = orjson.loads(answer.body)
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
