@@ -5,6 +5,15 @@ events = engine.apply(Place(time=1, order_id=1, account=7, side=Side.BUY, order_
                             quantity=5, price=6_425_000))
 """
 
+from importlib.machinery import ExtensionFileLoader
+from typing import Final
+
+from app.exchange import build
+
+# ruff: noqa: E402 - this decides which modules the imports below find
+__path__[:0] = build.search_path()
+
+from app.exchange import engine as _engine
 from app.exchange.commands import (
     AdvanceTime,
     Cancel,
@@ -44,7 +53,11 @@ from app.exchange.terms import (
     TimeInForce,
 )
 
+COMPILED: Final = isinstance(_engine.__loader__, ExtensionFileLoader)
+"""Whether the compiled build runs; `app.exchange.build` says when it does."""
+
 __all__ = [
+    "COMPILED",
     "MAX_VALUE",
     "Accepted",
     "AdvanceTime",
