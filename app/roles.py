@@ -80,12 +80,19 @@ class Role:
     """Roles that this one sends requests to; the allowed network flows follow from it."""
     routes: tuple[str, ...] = ()
     """Path prefixes of the public address that lead to this role, longest match first."""
+    replicas: int = 1
+    """Replicas of a service without an autoscaler."""
     scaling: Scaling | None = None
     drain_seconds: int = 10
     """Time after SIGTERM in which open requests and connections are finished."""
     secrets: frozenset[str] = field(default_factory=frozenset)
     """Keys of the app's secret that are mounted as files."""
     host: Host = Host.CLUSTER
+    leads: bool = False
+    """One replica leads and the others stand by: callers reach the leader itself, at the address that each
+    replica is told as APP_ADVERTISED_ADDRESS."""
+    pool: str | None = None
+    """Nodes that the role runs on where a stack in the cloud has them, by the name of their group."""
     schedule: str | None = None
     """When a job runs: five fields of cron, in UTC."""
     queue: str | None = None
@@ -192,7 +199,8 @@ ROLES: dict[str, Role] = {
             needs=frozenset({Need.DATABASE, Need.BUS}),
             calls=frozenset({"auth", "matching-engine"}),
             routes=("/api/orders", "/api/book"),
-            scaling=Scaling(minimum=2, maximum=10),
+            scaling=Scaling(minimum=2, maximum=10, removed_per_minute=1),
+            drain_seconds=20,
             secrets=frozenset({"app_database_password", "app_internal_token"}),
         ),
         Role(
@@ -202,6 +210,9 @@ ROLES: dict[str, Role] = {
             entry="app.matching.endpoints:serve",
             port=8089,
             resources=_ENGINE,
+            replicas=2,
+            leads=True,
+            pool="performance",
             needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
             secrets=frozenset({"app_database_password", "app_cache_password", "app_internal_token"}),
         ),

@@ -10,6 +10,7 @@ from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
 from components.kubernetes.meta import Environment
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
 from components.kubernetes.network_policy import Allow, NetworkPolicy
+from components.kubernetes.pod import Pool
 from components.kubernetes.service import Service, ServiceArgs
 from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, TaskArgs
 from infra.settings import NAMESPACES, StackSettings
@@ -22,6 +23,13 @@ ENTRY = "gateway"
 
 APP_SECRET = "app-secrets"  # noqa: S105 - the name of a Secret
 """Secret with the app's passwords; its keys are the app's own names for them."""
+
+APP_KEYS = {
+    "internal-token": "app_internal_token",
+    "auth-signing-key": "app_auth_signing_key",
+    "auth-encryption-key": "app_auth_encryption_key",
+}
+"""Random texts that only the app knows: the name under which each is generated, and its key in APP_SECRET."""
 
 _URL_VARIABLES = {Need.DATABASE: "APP_DATABASE_URL", Need.CACHE: "APP_CACHE_URL", Need.BUS: "APP_BUS_URL"}
 
@@ -48,6 +56,8 @@ class Platform:
     """Port of the public entry on every node; None where a load balancer reaches the pods."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of every workload, beside those that follow from its needs."""
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """Nodes that are set apart, by the name of their group."""
 
 
 def make_namespaces(settings: StackSettings, opts: ResourceOptions) -> list[Namespace]:
@@ -132,6 +142,7 @@ def _service(settings: StackSettings, platform: Platform, item: Workload) -> Ser
         environment=_environment(settings, platform, item),
         waits=_waits(platform, item.role),
         node_port=platform.node_port if item.role.name == ENTRY else None,
+        pool=platform.pools.get(item.role.pool) if item.role.pool else None,
     )
 
 

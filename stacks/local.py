@@ -10,17 +10,18 @@ from components.kubernetes.kafka import Kafka, KafkaArgs
 from components.kubernetes.network_policy import NetworkPolicy
 from components.kubernetes.postgres import Postgres, PostgresArgs
 from components.kubernetes.redis import Redis, RedisArgs
-from components.kubernetes.secrets import Credentials, CredentialsArgs, SecretKey
+from components.kubernetes.secrets import Credentials, CredentialsArgs, Password, SecretKey
 from components.kubernetes.stateful import DataServiceArgs
 from infra import kubeconfig
 from infra.images import catalog
 from infra.settings import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.workloads import data_resources
-from stacks.base import APP_SECRET, Platform, make_namespaces, make_workloads
+from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
 from stacks.outputs import Outputs
 
+_KEY_LENGTH = 48
 _PASSWORD_KEY = "password"  # noqa: S105 - a key in a Secret
 
 
@@ -66,14 +67,18 @@ def build(settings: LocalSettings) -> Outputs:
 
 
 def _credentials() -> CredentialsArgs:
-    def places(need: Need, app_key: str) -> tuple[SecretKey, ...]:
+    def shared(need: Need, app_key: str) -> Password:
         own = SecretKey(DATA, BACKENDS[need].name, _PASSWORD_KEY)
-        return own, SecretKey(SYSTEM, APP_SECRET, app_key)
+        return Password((own, SecretKey(SYSTEM, APP_SECRET, app_key)))
 
     return CredentialsArgs(
         passwords={
-            "database-password": places(Need.DATABASE, "app_database_password"),
-            "cache-password": places(Need.CACHE, "app_cache_password"),
+            "database-password": shared(Need.DATABASE, "app_database_password"),
+            "cache-password": shared(Need.CACHE, "app_cache_password"),
+            **{
+                name: Password((SecretKey(SYSTEM, APP_SECRET, key),), _KEY_LENGTH)
+                for name, key in APP_KEYS.items()
+            },
         }
     )
 
@@ -98,6 +103,7 @@ def _make_backends(settings: LocalSettings, opts: ResourceOptions) -> dict[Need,
                 service=service("postgres", settings.postgres.storage),
                 secret=names[Need.DATABASE],
                 secret_key=_PASSWORD_KEY,
+                max_connections=settings.postgres.max_connections,
             ),
             opts,
         ),

@@ -2,8 +2,11 @@
 
 Tags of a secret say what that is: `tradestack:rotates` is `value` (nothing else), `cache` (the auth token of
 an ElastiCache replication group) or `database` (the master password of an RDS instance), `tradestack:target`
-is the id. Secrets Manager calls with the steps createSecret, setSecret, testSecret and finishSecret and calls
-again after an error, so each step may run more than once.
+is the id. `rolling` and `growing` are texts of several lines: the first is in use, the second is announced
+and comes into use at the next replacement, the others were in use before. So every reader knows a line before
+another one uses it. Of what was in use, `rolling` keeps the last (what is checked), `growing` all (what data
+is encrypted with). Secrets Manager calls with the steps createSecret, setSecret, testSecret and finishSecret
+and calls again after an error, so each step may run more than once.
 
 A cache takes the old token and the new one from setSecret on. The step retireSecret, which a schedule calls
 with the secret's id alone, makes the cache forget the old one once every client has had time to read the new.
@@ -24,6 +27,7 @@ TARGET_TAG = "tradestack:target"
 GRACE = timedelta(hours=1)
 """Time that clients have to read a new secret before the old one stops to open anything."""
 
+_KINDS = ("value", "rolling", "growing", "cache", "database")
 _ALPHABET = string.ascii_letters + string.digits
 _WAIT = {"Delay": 10, "MaxAttempts": 60}  # ten minutes; a function may run for fifteen
 
@@ -92,9 +96,9 @@ def _describe(secret_id: str, clients: Clients) -> _Secret:
     found = clients.secrets.describe_secret(SecretId=secret_id)
     tags = {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
     kind, target = tags.get(KIND_TAG, ""), tags.get(TARGET_TAG, "")
-    if kind not in ("value", "cache", "database"):
-        raise RotationError(f"{secret_id}: tag {KIND_TAG} is '{kind}', not value, cache or database")
-    if kind != "value" and not target:
+    if kind not in _KINDS:
+        raise RotationError(f"{secret_id}: tag {KIND_TAG} is '{kind}', not one of {', '.join(_KINDS)}")
+    if kind in ("cache", "database") and not target:
         raise RotationError(f"{secret_id}: tag {TARGET_TAG} is missing")
     stages = found.get("VersionIdsToStages", {})
     return _Secret(found["ARN"], kind, target, stages, found.get("LastRotatedDate"))
@@ -115,10 +119,21 @@ def _create(secret: _Secret, version: str, clients: Clients) -> None:
 
 def _next(current: str, kind: str) -> str:
     """A new secret of the form of the current one; what else is in its JSON stays."""
+    if kind in ("rolling", "growing"):
+        return _next_lines(current.splitlines(), keeps_all=kind == "growing")
     if kind != "database":
         return _generate(len(current))
     content = json.loads(current)
     return json.dumps({**content, "password": _generate(len(content["password"]))})
+
+
+def _next_lines(lines: list[str], *, keeps_all: bool) -> str:
+    """The announced line in use, a new one announced; the first time there is none to come into use."""
+    new = _generate(len(lines[0]))
+    if len(lines) == 1:
+        return "\n".join((lines[0], new))
+    used, announced, *before = lines
+    return "\n".join((announced, new, used, *(before if keeps_all else ())))
 
 
 def _generate(length: int) -> str:

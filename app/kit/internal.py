@@ -18,26 +18,31 @@ _token = APIKeyHeader(name=HEADER, auto_error=False)
 async def only_roles(request: Request, given: Annotated[str | None, Depends(_token)]) -> None:
     """Dependency: lets callers through that have the internal token, or from this machine when there is none.
 
-    The token is the file `app_internal_token` in APP_SECRETS_DIR. Without one only the loopback address is
-    let through, as where all roles are one process.
+    The token is the file `app_internal_token` in APP_SECRETS_DIR, read again when it changes. Of several
+    lines the first is sent and each is let through, so that it can be replaced while roles run. Without a
+    token only the loopback address is let through, as where all roles are one process.
 
     Raises:
         Problem: 403 `internal-only`.
     """
     runtime: Runtime = request.app.state.runtime
-    token = runtime.settings.internal_token
-    if token is None:
-        allowed = request.client is not None and _is_loopback(request.client.host)
+    tokens = _tokens(runtime.settings)
+    if tokens:
+        allowed = any(hmac.compare_digest((given or "").encode(), token.encode()) for token in tokens)
     else:
-        allowed = hmac.compare_digest((given or "").encode(), token.get_secret_value().encode())
+        allowed = request.client is not None and _is_loopback(request.client.host)
     if not allowed:
         raise Problem(403, "internal-only", "Only other roles of the platform may do this.")
 
 
 def headers(settings: Settings) -> dict[str, str]:
     """What a role sends with its requests to such endpoints."""
-    token = settings.internal_token
-    return {} if token is None else {HEADER: token.get_secret_value()}
+    tokens = _tokens(settings)
+    return {HEADER: tokens[0]} if tokens else {}
+
+
+def _tokens(settings: Settings) -> list[str]:
+    return (settings.password("internal_token")() or "").split()
 
 
 def _is_loopback(host: str) -> bool:

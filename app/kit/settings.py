@@ -14,7 +14,7 @@ from app.kit.errors import ConfigurationError
 from app.roles import ROLES
 
 _SECRETS_DIR = "/run/secrets/tradestack"
-_PASSWORDS = ("database_password", "cache_password")
+_PASSWORDS = ("database_password", "cache_password", "internal_token")
 
 
 class Settings(BaseSettings):
@@ -88,7 +88,9 @@ class Settings(BaseSettings):
                 settings._password_files[name] = file
         return settings
 
-    def password(self, name: Literal["database_password", "cache_password"]) -> Callable[[], str | None]:
+    def password(
+        self, name: Literal["database_password", "cache_password", "internal_token"]
+    ) -> Callable[[], str | None]:
         """A function that tells the password as it is now.
 
         A password that came as a file is read again each time: rotation changes the file under a running

@@ -11,7 +11,10 @@ from components.aws.identity import Statement, policy
 from components.aws.scope import Scope
 
 KIND_TAG = "tradestack:rotates"
-"""Tag by which `app/functions/rotation.py` knows what a secret opens: `value`, `cache` or `database`."""
+"""Tag by which `app/functions/rotation.py` knows how a secret is replaced, one of KINDS."""
+KINDS = ("value", "rolling", "growing", "cache", "database")
+"""A text that opens nothing else; one whose lines are announced before they are used, the last of which are
+kept, or all; the token of a cache; the password of a database."""
 TARGET_TAG = "tradestack:target"
 """Tag with the replication group or the database instance that the secret opens."""
 
@@ -45,7 +48,7 @@ class SecretArgs:
     rotation_days: int = _ROTATION_DAYS
     """Days between replacements, 1 to 1000."""
     kind: str = "value"
-    """What the rotation function changes besides the secret: `value` nothing, `cache`, `database`."""
+    """How the rotation function replaces it, one of KINDS."""
     target: str = ""
     """Id of the replication group or the database instance; for these kinds only."""
     length: int = _LENGTH
@@ -60,9 +63,9 @@ class SecretArgs:
             raise ValueError(f"rotation_days {self.rotation_days}: Secrets Manager allows 1 to 1000")
         if self.recovery_days != 0 and not 7 <= self.recovery_days <= 30:
             raise ValueError(f"recovery_days {self.recovery_days}: Secrets Manager allows 0, or 7 to 30")
-        if self.kind not in ("value", "cache", "database"):
-            raise ValueError(f"kind '{self.kind}' of a secret: value, cache or database")
-        if (self.kind == "value") == bool(self.target):
+        if self.kind not in KINDS:
+            raise ValueError(f"kind '{self.kind}' of a secret: {', '.join(KINDS)}")
+        if (self.kind in ("cache", "database")) != bool(self.target):
             raise ValueError(f"kind '{self.kind}' with target '{self.target}': only cache, database have one")
 
 
@@ -145,8 +148,8 @@ class SecretsArgs:
     """Names and account."""
     key_arn: Input[str]
     """Key of the secrets."""
-    names: Sequence[str]
-    """What each is for, such as `jwt`; part of its name in Secrets Manager."""
+    kinds: Mapping[str, str]
+    """How each is replaced, one of KINDS, by what it is for, such as `jwt`; part of its name."""
     rotation_days: int = _ROTATION_DAYS
     """Days between replacements, 1 to 1000."""
     rotation: Rotation | None = None
@@ -156,7 +159,7 @@ class SecretsArgs:
 
 
 class Secrets(ComponentResource):
-    """Random values that nobody has to think of, one secret for each name."""
+    """Random texts that nobody has to think of, one secret for each."""
 
     arns: dict[str, Output[str]]
     """ARNs by name, known once each secret has a value."""
@@ -170,13 +173,14 @@ class Secrets(ComponentResource):
                     scope=args.scope,
                     key_arn=args.key_arn,
                     purpose=f"Generated secret of the trading app: {item}",
+                    kind=kind,
                     rotation=args.rotation,
                     rotation_days=args.rotation_days,
                     recovery_days=args.recovery_days,
                 ),
                 ResourceOptions(parent=self),
             ).arn
-            for item in args.names
+            for item, kind in args.kinds.items()
         }
         self.register_outputs({"arns": self.arns})
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pulumi import Input
 from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
+    EnvVarArgsDict,
+    ObjectFieldSelectorArgsDict,
     PodSpecArgsDict,
     PodTemplateSpecArgsDict,
     ProbeArgsDict,
@@ -45,6 +47,14 @@ class Probes:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """Nodes that carry a label and a taint of this key and value: only pods that ask for them run there."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
 class PodArgs:
     """What distinguishes one workload's pods from another's."""
 
@@ -58,6 +68,8 @@ class PodArgs:
     """Arguments of the image's entry point."""
     environment: Environment = field(default_factory=dict)
     """Variables of the container."""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Variables of the container that tell something about the pod, by the path of the pod's field."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """Named TCP ports that the container listens on."""
     probes: Probes | None = None
@@ -80,6 +92,8 @@ class PodArgs:
     """Whether the ServiceAccount's token is mounted; only with rules of its own."""
     scrape_port: int | None = None
     """Port of /metrics, for Prometheus."""
+    pool: Pool | None = None
+    """Nodes that the pods run on; None for all that are not set apart."""
 
 
 def pod_template(args: PodArgs) -> PodTemplateSpecArgsDict:
@@ -156,6 +170,11 @@ def _spec(args: PodArgs) -> PodSpecArgsDict:
     # Empty lists are left out everywhere: the API server drops them, and a refresh would call that drift.
     if args.waits:
         spec["init_containers"] = [_wait(args)]
+    if args.pool is not None:
+        spec["node_selector"] = {args.pool.key: args.pool.value}
+        spec["tolerations"] = [
+            {"key": args.pool.key, "operator": "Equal", "value": args.pool.value, "effect": "NoSchedule"}
+        ]
     return spec
 
 
@@ -193,10 +212,21 @@ def _base(args: PodArgs, name: str) -> ContainerArgsDict:
         "name": name,
         "image": args.image,
         "image_pull_policy": "IfNotPresent",
-        "env": [{"name": key, "value": value} for key, value in sorted(args.environment.items())],
+        "env": _variables(args),
         "resources": _resources(args.resources),
         "security_context": _security(),
     }
+
+
+def _variables(args: PodArgs) -> list[EnvVarArgsDict]:
+    given: dict[str, EnvVarArgsDict] = {
+        key: {"name": key, "value": value} for key, value in args.environment.items()
+    }
+    for key, path in args.fields.items():
+        # As the API server completes it; left out, a refresh would call that drift.
+        field_ref: ObjectFieldSelectorArgsDict = {"api_version": "v1", "field_path": path}
+        given[key] = {"name": key, "value_from": {"field_ref": field_ref}}
+    return [given[key] for key in sorted(given)]
 
 
 def _resources(resources: Resources) -> ResourceRequirementsArgsDict:

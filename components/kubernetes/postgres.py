@@ -24,6 +24,8 @@ class PostgresArgs:
     """Database that is created at the first start."""
     user: str = "trading"
     """Role that owns the database."""
+    max_connections: int = 100
+    """Connections that the server takes, three of them for superusers."""
 
 
 class Postgres(StatefulServer):
@@ -56,6 +58,7 @@ class Postgres(StatefulServer):
                 },
                 secret=args.secret,
                 secret_keys=(args.secret_key,),
+                args=("-c", f"max_connections={args.max_connections}"),
                 drain_seconds=60,
             ),
             opts,

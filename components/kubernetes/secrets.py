@@ -9,8 +9,6 @@ from pulumi_kubernetes.core import v1 as core
 
 from components.kubernetes.meta import metadata
 
-_LENGTH = 32
-
 
 @dataclass(frozen=True)
 class SecretKey:
@@ -22,11 +20,21 @@ class SecretKey:
 
 
 @dataclass(frozen=True)
-class CredentialsArgs:
-    """Generated passwords and where each is to be found."""
+class Password:
+    """A generated password."""
 
-    passwords: Mapping[str, tuple[SecretKey, ...]]
-    """Every place of a password, by the password's name."""
+    places: tuple[SecretKey, ...]
+    """Everywhere it is to be found."""
+    length: int = 32
+    """Characters; another length makes another password."""
+
+
+@dataclass(frozen=True)
+class CredentialsArgs:
+    """What is generated."""
+
+    passwords: Mapping[str, Password]
+    """By name."""
 
 
 class Credentials(ComponentResource):
@@ -36,10 +44,10 @@ class Credentials(ComponentResource):
         super().__init__("tradestack:kubernetes:Credentials", name, None, opts)
         child = ResourceOptions(parent=self)
         secrets: dict[tuple[str, str], dict[str, Output[str]]] = {}
-        for password, places in args.passwords.items():
+        for item, password in args.passwords.items():
             # Letters and digits only: it is also put into URLs and shell variables.
-            made = pulumi_random.RandomPassword(password, length=_LENGTH, special=False, opts=child)
-            for place in places:
+            made = pulumi_random.RandomPassword(item, length=password.length, special=False, opts=child)
+            for place in password.places:
                 secrets.setdefault((place.namespace, place.secret), {})[place.key] = made.result
         for (namespace, secret), values in secrets.items():
             core.Secret(

@@ -12,7 +12,7 @@ from app.roles import Kind, Resources, Role
 from components.kubernetes.disruption import make_disruption_budget
 from components.kubernetes.identity import make_identity
 from components.kubernetes.meta import Environment, metadata, selector
-from components.kubernetes.pod import PodArgs, Probes, http_probe, pod_template
+from components.kubernetes.pod import PodArgs, Pool, Probes, http_probe, pod_template
 
 _PRE_STOP_SECONDS = {Kind.SERVICE: 5, Kind.SINGLETON: 1}
 """A singleton has no equals that clients could move to; waiting would only lengthen its gap."""
@@ -48,6 +48,8 @@ class ServiceArgs:
     """Opens this port on every node, for the public entry."""
     rules: Sequence[PolicyRuleArgsDict] = ()
     """What the role may do at the Kubernetes API; by default nothing."""
+    pool: Pool | None = None
+    """Nodes that the role runs on; None for all that are not set apart."""
 
 
 class Service(ComponentResource):
@@ -78,6 +80,7 @@ class Service(ComponentResource):
                     resources=args.resources,
                     args=("run", args.role.name),
                     environment=args.environment,
+                    fields={"APP_ADVERTISED_ADDRESS": "status.podIP"} if args.role.leads else {},
                     ports=ports,
                     probes=_PROBES,
                     waits=args.waits,
@@ -87,6 +90,7 @@ class Service(ComponentResource):
                     drain_seconds=args.role.drain_seconds,
                     use_token=bool(args.rules),
                     scrape_port=args.role.metrics_port or args.role.port,
+                    pool=args.pool,
                 )
             ),
         }

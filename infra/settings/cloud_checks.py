@@ -8,8 +8,11 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.alias_generators import to_snake
 
+from app.roles import ROLES, Host, Kind, Need
 from infra.settings.cloud import BROKER_ZONES, CloudSettings
 from infra.settings.rules import Problem, reads
+from infra.settings.sizes import database_connections
+from infra.settings.workloads import POOL_CONNECTIONS, connections
 
 _PRODUCTION_BACKUP_DAYS = 30
 """Security assertion 20, RDS.11."""
@@ -88,6 +91,21 @@ def _database_can_grow(settings: CloudSettings) -> Iterator[Problem]:
     if given.max_storage < least:
         allowed = f"at least {least}, 10 % above storage"
         yield Problem("database.maxStorage", given.max_storage, allowed)
+
+
+@reads(CloudSettings, "database", "services", "containers")
+def _database_takes_every_pool(settings: CloudSettings) -> Iterator[Problem]:
+    """Also while every role is updated at once, and beside the tasks on ECS."""
+    outside = sum(
+        2 * settings.containers.maximum if role.kind is Kind.SERVICE else 1
+        for role in ROLES.values()
+        if role.host is Host.CONTAINERS and Need.DATABASE in role.needs
+    )
+    needed = connections(settings) + outside * POOL_CONNECTIONS
+    held = database_connections(settings.database.instance_class)
+    if held < needed:
+        allowed = f"a class that takes {needed} connections, all replicas at full scale; this takes {held}"
+        yield Problem("database.instanceClass", settings.database.instance_class, allowed)
 
 
 @reads(CloudSettings, "cache")

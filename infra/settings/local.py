@@ -1,15 +1,17 @@
 """What the file of a stack on one Kubernetes cluster may say."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from infra.settings.model import KubernetesName, ResourceSettings, Section, StackSettings, Text
-from infra.settings.quantities import Memory, NodePort
+from infra.settings.quantities import Memory, NodePort, whole
 
 
 class PostgresSettings(Section):
     """The PostgreSQL server inside the cluster."""
 
     storage: Memory = Memory.parse("50Gi")
+    max_connections: Annotated[int, whole(20, 2000)] = 400
+    """Connections that the server takes; each in use costs some 5 MiB."""
     resources: ResourceSettings = ResourceSettings()
 
 

@@ -6,7 +6,10 @@ from infra.settings.checks import limits_within, quota_holds, requests_within_li
 from infra.settings.local import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.rules import Problem, reads
-from infra.settings.workloads import data_resources
+from infra.settings.workloads import connections, data_resources
+
+_OTHER_CONNECTIONS = 10
+"""Kept for superusers, probes and people."""
 
 
 @reads(LocalSettings, "postgres", "redis", "kafka")
@@ -43,6 +46,14 @@ def _data_services_can_start(settings: LocalSettings) -> Iterator[Problem]:
     for key, value in given.items():
         if value < Memory.parse(_LEAST[key]):
             yield Problem(key, value, f"at least {_LEAST[key]}")
+
+
+@reads(LocalSettings, "postgres", "services")
+def _postgres_takes_every_pool(settings: LocalSettings) -> Iterator[Problem]:
+    needed = connections(settings) + _OTHER_CONNECTIONS
+    if settings.postgres.max_connections < needed:
+        allowed = f"at least {needed}, for every replica at full scale during an update"
+        yield Problem("postgres.maxConnections", settings.postgres.max_connections, allowed)
 
 
 @reads(LocalSettings, "redis")

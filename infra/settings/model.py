@@ -141,7 +141,7 @@ class LimitRangeSettings(Section):
 
 def _default_quotas() -> dict[str, QuotaSettings]:
     sizes: dict[str, tuple[str, str, str, str, str, int]] = {
-        "trading-system": ("4", "20", "6Gi", "12Gi", "1Gi", 60),
+        "trading-system": ("10", "48", "16Gi", "24Gi", "1Gi", 90),
         "trading-data": ("2", "6", "4Gi", "6Gi", "100Gi", 10),
         "trading-monitoring": ("1", "4", "2Gi", "4Gi", "50Gi", 20),
     }

@@ -13,6 +13,22 @@ DATABASE = (
     *("db.r6g.large", "db.r6g.xlarge", "db.r6g.2xlarge"),
 )
 
+_GIB = {"t3.medium": 4, "t4g.medium": 4, "large": 8, "xlarge": 16, "2xlarge": 32}
+"""Memory by the end of a class's name; the r classes have twice as much."""
+
+
+def database_connections(instance_class: str) -> int:
+    """What RDS sets `max_connections` to: the instance's memory by 9,531,392 bytes, at most 5,000.
+
+    Of the memory, RDS and the system keep a part for themselves; a tenth is on the safe side (RDS user guide,
+    "Quotas and constraints").
+    """
+    _, family, size = instance_class.split(".")
+    gib = _GIB.get(f"{family}.{size}") or _GIB[size]
+    usable = gib * (2 if family.startswith("r") else 1) * 2**30 * 9 // 10
+    return min(usable // 9_531_392, 5000)
+
+
 CACHE = (
     *("cache.t3.micro", "cache.t3.small", "cache.t3.medium"),
     *("cache.t4g.micro", "cache.t4g.small", "cache.t4g.medium"),

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.roles import ROLES, Kind, Resources, Role, cluster_roles
+from app.roles import ROLES, Kind, Need, Resources, Role, cluster_roles
 from infra.settings.local import LocalSettings
 from infra.settings.model import ResourceSettings, ScalingSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
 
+POOL_CONNECTIONS = 10
+"""Connections that one process of the app opens at most: pool and overflow of `app.kit.database.Database`."""
+
 _DATA_RESOURCES = {
-    "postgres": Resources("100m", "1", "192Mi", "512Mi"),
+    "postgres": Resources("100m", "1", "192Mi", "1Gi"),
     "redis": Resources("50m", "500m", "64Mi", "256Mi"),
     "kafka": Resources("150m", "1500m", "512Mi", "1Gi"),
 }
@@ -49,7 +52,7 @@ def workload(settings: StackSettings, name: str) -> Workload:
                     "cpuPercent": role.scaling.cpu_percent,
                 }
             )
-    fixed = given.replicas if given is not None and given.replicas is not None else 1
+    fixed = given.replicas if given is not None and given.replicas is not None else role.replicas
     return Workload(
         role=role,
         resources=_merge(role.resources, given.resources if given else ResourceSettings()),
@@ -62,6 +65,12 @@ def workload(settings: StackSettings, name: str) -> Workload:
 def workloads(settings: StackSettings) -> dict[str, Workload]:
     """Every role that the stack runs in Kubernetes, by name."""
     return {name: workload(settings, name) for name in cluster_roles(cloud=settings.platform == "aws")}
+
+
+def connections(settings: StackSettings) -> int:
+    """Connections that the roles in Kubernetes open at full scale while each is updated."""
+    users = (item for item in workloads(settings).values() if Need.DATABASE in item.role.needs)
+    return sum(item.most_pods for item in users) * POOL_CONNECTIONS
 
 
 def data_resources(settings: LocalSettings) -> dict[str, Resources]:

@@ -14,7 +14,7 @@ from infra.settings import NAMESPACES, CloudSettings
 from stacks.base import ENTRY
 from stacks.cloud.compute import kubernetes_provider, make_cluster
 from stacks.cloud.containers import Neighbours, make_containers, make_task_network
-from stacks.cloud.data import make_data_services
+from stacks.cloud.data import make_app_keys, make_data_services
 from stacks.cloud.foundation import APP_REPOSITORY, Foundation, make_foundation
 from stacks.cloud.operations import Parts, make_operations
 from stacks.cloud.services import make_services
@@ -48,7 +48,8 @@ def build(settings: CloudSettings) -> Outputs:
     data = make_data_services(settings, base, clients, services.rotation, opts)
     containers = make_containers(settings, Neighbours(base, services, data, tasks, image), opts)
     inside = ResourceOptions(providers=[kubernetes_provider(cluster), random])
-    around = Surroundings(base, cluster, data, edge, image)
+    keys = make_app_keys(settings, base, services.rotation, opts)
+    around = Surroundings(base, cluster, data, edge, keys, image)
     make_cluster_workloads(settings, around, opts, inside)
     parts = Parts(base, cluster, data, services, containers, edge)
     watched = make_operations(settings, parts, opts)

@@ -9,11 +9,12 @@ from app.roles import Need
 from components.aws.cache import Cache, CacheArgs
 from components.aws.computed import computed
 from components.aws.database import Database, DatabaseArgs
-from components.aws.secrets import Rotation
+from components.aws.secrets import Rotation, Secrets, SecretsArgs
 from components.aws.streaming import Streaming, StreamingArgs
 from components.kubernetes.network_policy import Allow, Network
 from infra.settings import CloudSettings
 from infra.settings.cloud import BROKER_ZONES
+from stacks.base import APP_KEYS
 from stacks.cloud.foundation import Foundation
 from stacks.cloud.services import CACHE
 
@@ -139,6 +140,25 @@ def make_data_services(
         need: [Allow(Network(cidr), port) for cidr in network.data_cidrs] for need, port in ports.items()
     }
     return DataServices(database, cache, streaming, peers)
+
+
+def make_app_keys(
+    settings: CloudSettings, base: Foundation, rotation: Rotation, opts: ResourceOptions
+) -> Secrets:
+    """The random texts that only the app knows, one secret for each of APP_KEYS."""
+    return Secrets(
+        "app",
+        SecretsArgs(
+            scope=base.scope,
+            key_arn=base.keys.secrets.arn,
+            # What is encrypted once stays so: an earlier key is needed for as long as there is data.
+            kinds={name: "growing" if name == "auth-encryption-key" else "rolling" for name in APP_KEYS},
+            rotation_days=settings.rotation_days,
+            rotation=rotation,
+            recovery_days=_recovery_days(settings),
+        ),
+        opts,
+    )
 
 
 def _recovery_days(settings: CloudSettings) -> int:

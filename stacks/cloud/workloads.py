@@ -16,6 +16,7 @@ from components.aws.addon_access import (
 from components.aws.cluster import Cluster
 from components.aws.edge import Edge
 from components.aws.identity import PodRole, PodRoleArgs, Statement
+from components.aws.secrets import Secrets
 from components.aws.streaming import Streaming
 from components.kubernetes import charts
 from components.kubernetes.addons import Addons, AddonsArgs, selected
@@ -27,8 +28,10 @@ from components.kubernetes.external_secrets import (
     RemoteSecret,
 )
 from components.kubernetes.network_policy import Allow, Network
+from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
-from stacks.base import APP_SECRET, ENTRY, Platform, make_namespaces, make_workloads
+from stacks.base import APP_KEYS, APP_SECRET, ENTRY, Platform, make_namespaces, make_workloads
+from stacks.cloud.compute import DEDICATED
 from stacks.cloud.data import DataServices
 from stacks.cloud.foundation import Foundation
 from stacks.flows import SYSTEM
@@ -45,6 +48,7 @@ class Surroundings:
     cluster: Cluster
     data: DataServices
     edge: Edge
+    keys: Secrets
     image: str
 
 
@@ -56,7 +60,7 @@ def make_cluster_workloads(
     addons = _make_addons(settings, around, aws, kubernetes)
     secrets = ExternalSecrets(
         "secrets",
-        ExternalSecretsArgs(settings.region, [_app_secret(around.data)]),
+        ExternalSecretsArgs(settings.region, [_app_secret(around)]),
         _after(kubernetes, *namespaces, addons.releases[charts.EXTERNAL_SECRETS]),
     )
     Issuer(
@@ -94,7 +98,9 @@ def _make_addons(
         charts.CLUSTER_AUTOSCALER: cluster_autoscaler_statements(scope, around.cluster.cluster_name),
         charts.LOAD_BALANCER: load_balancer_statements([around.edge.target_group_arn]),
         charts.EXTERNAL_SECRETS: external_secrets_statements(
-            scope, [data.database.secret_arn, data.cache.secret_arn], [keys.secrets.arn]
+            scope,
+            [data.database.secret_arn, data.cache.secret_arn, *around.keys.arns.values()],
+            [keys.secrets.arn],
         ),
         charts.CERT_MANAGER: cert_manager_statements(scope, settings.hosted_zone),
         charts.EXTERNAL_DNS: external_dns_statements(scope, settings.hosted_zone),
@@ -137,17 +143,29 @@ def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Res
         # The load balancer's own security group lets only `allowedClients` in.
         clients=network.public_cidrs,
         peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], _POD_IDENTITY_AGENT]},
-        environment={"APP_BUS_SECURITY": "msk-iam", "APP_AWS_REGION": settings.region},
+        environment={
+            "APP_BUS_SECURITY": "msk-iam",
+            "APP_AWS_REGION": settings.region,
+            # The load balancer and the gateway.
+            "APP_PROXY_HOPS": "2",
+        },
+        pools={
+            name: Pool(DEDICATED, name)
+            for name, group in settings.cluster.node_groups.items()
+            if group.dedicated
+        },
     )
 
 
-def _app_secret(data: DataServices) -> RemoteSecret:
+def _app_secret(around: Surroundings) -> RemoteSecret:
+    data = around.data
     return RemoteSecret(
         SYSTEM,
         APP_SECRET,
         [
             RemoteKey("app_database_password", data.database.secret_arn, "password"),
             RemoteKey("app_cache_password", data.cache.secret_arn),
+            *(RemoteKey(key, around.keys.arns[name]) for name, key in APP_KEYS.items()),
         ],
     )
 

@@ -14,9 +14,10 @@ from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
 from components.kubernetes.kafka import Kafka, KafkaArgs
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
 from components.kubernetes.network_policy import Allow, Network, NetworkPolicy, NetworkPolicyArgs, Pods
+from components.kubernetes.pod import Pool
 from components.kubernetes.postgres import Postgres, PostgresArgs
 from components.kubernetes.redis import Redis, RedisArgs
-from components.kubernetes.secrets import Credentials, CredentialsArgs, SecretKey
+from components.kubernetes.secrets import Credentials, CredentialsArgs, Password, SecretKey
 from components.kubernetes.service import Service, ServiceArgs
 from components.kubernetes.stateful import DataServiceArgs
 from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, TaskArgs
@@ -89,6 +90,24 @@ def test_service_is_a_deployment_with_all_that_belongs_to_it(record: Record) -> 
     ]
     assert made.one("PodDisruptionBudget")["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
     assert made.one("ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_a_role_with_a_pool_runs_on_its_nodes_alone(record: Record) -> None:
+    made = record(lambda: Service("gateway", replace(SERVICE, pool=Pool("dedicated", "performance"))))
+    pod = made.one("Deployment")["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"dedicated": "performance"}
+    assert pod["tolerations"] == [
+        {"key": "dedicated", "operator": "Equal", "value": "performance", "effect": "NoSchedule"}
+    ]
+
+
+def test_a_role_that_leads_has_the_address_of_its_pod(record: Record) -> None:
+    made = record(lambda: Service("engine", replace(SERVICE, role=ROLES["matching-engine"])))
+    variables = made.one("Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {
+        "name": "APP_ADVERTISED_ADDRESS",
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
+    } in variables
 
 
 def test_replicas_are_left_to_the_autoscaler(record: Record) -> None:
@@ -278,7 +297,7 @@ def test_a_password_reaches_every_place_that_needs_it(record: Record) -> None:
         SecretKey("trading-data", "postgresql", "password"),
         SecretKey("trading-system", "app", "app_password"),
     )
-    made = record(lambda: Credentials("credentials", CredentialsArgs({"database": places})))
+    made = record(lambda: Credentials("credentials", CredentialsArgs({"database": Password(places)})))
     assert made.kinds() == ["RandomPassword", "Secret", "Secret"]
     assert made.one("RandomPassword")["length"] == 32
     for name, key in (("trading-data-postgresql", "password"), ("trading-system-app", "app_password")):

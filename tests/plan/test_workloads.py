@@ -1,12 +1,15 @@
 """What every workload of the local stack must have, one table over all of them."""
 
+import inspect
 from typing import Any
 
 import pytest
 
+from app.kit.database import Database
 from app.roles import ROLES, Kind, cluster_roles
 from infra.plan import Plan
 from infra.settings.quantities import Cpu, Memory
+from infra.settings.workloads import POOL_CONNECTIONS
 
 LONG_RUNNING = ("Deployment", "StatefulSet")
 
@@ -145,7 +148,8 @@ def test_roles_wait_for_what_they_need(local_plan: Plan) -> None:
 def test_secrets_come_as_files_and_only_those_that_a_role_reads(local_plan: Plan) -> None:
     for resource in _workloads(local_plan):
         for container in _containers(resource):
-            assert all("valueFrom" not in variable for variable in container.get("env", []))
+            sources = [variable.get("valueFrom", {}) for variable in container.get("env", [])]
+            assert all(set(source) <= {"fieldRef"} for source in sources)
         role = ROLES.get(resource.name)
         mounted = [
             item["key"]
@@ -154,6 +158,26 @@ def test_secrets_come_as_files_and_only_those_that_a_role_reads(local_plan: Plan
         ]
         if role is not None:
             assert mounted == sorted(role.secrets)
+
+
+def test_a_role_that_leads_is_told_the_address_of_its_pod(local_plan: Plan) -> None:
+    told = {
+        resource.name: variable["valueFrom"]["fieldRef"]["fieldPath"]
+        for resource in _workloads(local_plan)
+        for variable in _pod(resource)["spec"]["containers"][0].get("env", [])
+        if variable["name"] == "APP_ADVERTISED_ADDRESS"
+    }
+    assert told == {"matching-engine": "status.podIP"}
+    engine = next(item for item in _workloads(local_plan) if item.name == "matching-engine")
+    assert engine.inputs["spec"]["replicas"] == 2
+
+
+def test_the_database_takes_the_pools_of_all_replicas(local_plan: Plan) -> None:
+    pool = inspect.signature(Database).parameters["pool_size"].default
+    assert 2 * pool == POOL_CONNECTIONS  # as many again overflow
+    server = next(item for item in _workloads(local_plan) if item.name == "postgresql")
+    arguments = _pod(server)["spec"]["containers"][0]["args"]
+    assert arguments == ["-c", "max_connections=220"]
 
 
 def test_metrics_are_announced(local_plan: Plan) -> None:
@@ -190,7 +214,7 @@ def test_updates_lose_no_capacity_and_singletons_never_overlap(local_plan: Plan)
 
 def test_no_replicas_where_an_autoscaler_owns_them(local_plan: Plan) -> None:
     scaled = {item.name for item in local_plan.resources if item.type.endswith(":HorizontalPodAutoscaler")}
-    assert scaled == {"gateway", "price-service"}
+    assert scaled == {"gateway", "price-service", "auth", "order"}
     for resource in _workloads(local_plan):
         if _kind(resource) == "Deployment":
             assert ("replicas" not in resource.inputs["spec"]) == (resource.name in scaled)
@@ -204,11 +228,11 @@ def test_everything_fits_two_cores_at_full_scale(local_plan: Plan) -> None:
     }
     requested = sum(
         Cpu.parse(_pod(item)["spec"]["containers"][0]["resources"]["requests"]["cpu"])
-        * most.get(item.name, 1)
+        * most.get(item.name, item.inputs["spec"].get("replicas", 1))
         for item in _workloads(local_plan)
         if _kind(item) in LONG_RUNNING
     )
-    assert requested <= Cpu.parse("1400m")
+    assert requested <= Cpu.parse("1500m")
 
 
 @pytest.mark.parametrize("name", ["migrate", "topics"])

@@ -72,15 +72,15 @@ def test_fixed_replicas_switch_the_autoscaler_off() -> None:
 
 def test_a_quota_that_is_not_given_keeps_its_default() -> None:
     quota = {
-        "cpuRequest": 8,
-        "cpuLimit": 40,
+        "cpuRequest": 12,
+        "cpuLimit": 60,
         "memoryRequest": "16Gi",
         "memoryLimit": "32Gi",
         "storage": "1Gi",
         "pods": 90,
     }
     settings = _parse(quotas={"trading-system": quota})
-    assert str(settings.quotas["trading-system"].cpu_request) == "8"
+    assert str(settings.quotas["trading-system"].cpu_request) == "12"
     assert settings.quotas["trading-data"] == _parse().quotas["trading-data"]
 
 

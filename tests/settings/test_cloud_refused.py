@@ -148,8 +148,8 @@ BAD: list[tuple[str, object, str]] = [
     ("database.instanceClass", None, f"database.instanceClass: missing (allowed: {DATABASES})"),
     (
         "database.instanceClass",
-        "db.t3.medium",
-        f"database.instanceClass: db.t3.medium (allowed: a class without CPU credits, such as db.m7g.large"
+        "db.t3.large",
+        f"database.instanceClass: db.t3.large (allowed: a class without CPU credits, such as db.m7g.large"
         f"{PRODUCTION})",
     ),
     ("database.multiAz", False, f"database.multiAz: false (allowed: true{PRODUCTION})"),

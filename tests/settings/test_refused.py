@@ -13,8 +13,8 @@ SECTIONS = (
     "nodePort, storageClass, postgres, redis, kafka"
 )
 ROLES = (
-    "gateway, market-data, price-collector, price-service, frontend, migrate, topics, notification, "
-    "housekeeping"
+    "gateway, market-data, price-collector, price-service, auth, wallet, order, matching-engine, portfolio, "
+    "risk, frontend, migrate, topics, notification, housekeeping"
 )
 CPU = "a CPU amount such as 250m, 0.5 or 2"
 SIZE = "a size with a binary unit (Ki, Mi, Gi, Ti) such as 512Mi or 2Gi"
@@ -139,13 +139,19 @@ BAD: list[tuple[str, str, str]] = [
     ),
     (
         "limit above the limit range",
-        "limitRange: {maxMemory: 512Mi}",
-        "kafka.resources.memoryLimit: 1Gi (allowed: at most limitRange.maxMemory, which is 512Mi)",
+        "kafka: {resources: {memoryLimit: 3Gi}}",
+        "kafka.resources.memoryLimit: 3Gi (allowed: at most limitRange.maxMemory, which is 2Gi)",
     ),
     (
         "limit range upside down",
         "limitRange: {cpuRequest: 1, cpuLimit: 500m}",
         "limitRange.cpuRequest: 1 (allowed: at most cpuLimit, which is 500m)",
+    ),
+    (
+        "more pools than connections",
+        "postgres: {maxConnections: 100}",
+        "postgres.maxConnections: 100 (allowed: at least 320, for every replica at full scale during an "
+        "update)",
     ),
     (
         "heap fills the container",

@@ -12,6 +12,7 @@ import pytest
 from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mocks
 
 import stacks
+from app.roles import cluster_roles
 from infra.plan import Plan, run, stackfile
 from infra.settings import parse
 
@@ -90,7 +91,9 @@ def test_kubernetes_objects_have_explicit_names(plan: Plan) -> None:
 
 def test_workloads_are_those_of_the_local_stack_pointed_at_managed_services(plan: Plan) -> None:
     deployments = {item.name: item for item in plan.resources if item.type.endswith(":Deployment")}
-    assert set(deployments) == {"gateway", "market-data", "price-collector", "price-service", "frontend"}
+    assert set(deployments) == {
+        name for name, role in cluster_roles(cloud=True).items() if role.port is not None
+    }
     assert not [item for item in plan.resources if item.type.endswith(":StatefulSet")]
     spec = deployments["market-data"].inputs["spec"]["template"]["spec"]
     container = spec["containers"][0]
@@ -99,6 +102,44 @@ def test_workloads_are_those_of_the_local_stack_pointed_at_managed_services(plan
     assert {"APP_BUS_URL", "APP_CACHE_URL", "APP_DATABASE_URL"} <= set(variables)
     digest = stackfile.configuration(plan.settings_file)["tradestack:image"].split('"')[3]
     assert container["image"].endswith(f".amazonaws.com/tradestack-{plan.stack}/app@{digest}")
+
+
+def test_the_matching_engine_has_nodes_of_its_own_where_the_stack_has_them(plan: Plan) -> None:
+    pods = {
+        item.name: item.inputs["spec"]["template"]["spec"]
+        for item in plan.resources
+        if item.type.endswith(":Deployment")
+    }
+    groups = {item.name: item.inputs for item in plan.resources if item.type == "aws:eks/nodeGroup:NodeGroup"}
+    group = groups.get("cluster-performance")
+    chosen = {name: pod["nodeSelector"] for name, pod in pods.items() if "nodeSelector" in pod}
+    if group is None:
+        assert plan.stack == "dev"
+        assert chosen == {}
+        return
+    assert chosen == {"matching-engine": group["labels"]}
+    taint, toleration = group["taints"][0], pods["matching-engine"]["tolerations"][0]
+    assert (taint["key"], taint["value"]) == (toleration["key"], toleration["value"])
+    assert group["scalingConfig"]["minSize"] == 2
+    resources = pods["matching-engine"]["containers"][0]["resources"]
+    assert resources["requests"] == {**resources["limits"], "ephemeral-storage": "64Mi"}
+    assert resources["requests"]["cpu"].isdigit()
+
+
+def test_a_role_gets_the_secrets_it_lists_from_secrets_manager(plan: Plan) -> None:
+    remote = next(item for item in plan.resources if item.type.endswith(":ExternalSecret"))
+    given = {item["secretKey"] for item in remote.inputs["spec"]["data"]}
+    assert given == {key for role in cluster_roles(cloud=True).values() for key in role.secrets}
+    kinds = {
+        item.name: item.inputs["tags"]["tradestack:rotates"]
+        for item in plan.resources
+        if item.type == "aws:secretsmanager/secret:Secret" and item.name.startswith("app-")
+    }
+    assert kinds == {
+        "app-internal-token": "rolling",
+        "app-auth-signing-key": "rolling",
+        "app-auth-encryption-key": "growing",
+    }
 
 
 def test_outputs_tell_where_everything_is(plan: Plan) -> None:

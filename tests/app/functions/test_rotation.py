@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -96,6 +97,21 @@ def test_a_value_is_replaced_by_one_of_its_length(it: Cloud) -> None:
     assert (len(new), new.isalnum(), new != "Old0" * 12) == (48, True, True)
     assert it.read(arn, "AWSPREVIOUS") == "Old0" * 12
     assert it.asked == []
+
+
+@pytest.mark.parametrize(("kind", "kept"), [("rolling", 3), ("growing", 5)])
+def test_a_line_is_announced_before_it_is_used_and_known_afterwards(it: Cloud, kind: str, kept: int) -> None:
+    arn = it.make("Old0" * 12, rotates=kind)
+    texts = [it.read(arn).splitlines()]
+    for _ in range(4):
+        it.replace(arn)
+        texts.append(it.read(arn).splitlines())
+    for before, after in pairwise(texts):
+        assert after[0] in before  # whoever still reads the text of before takes what is sent now,
+        assert before[0] in after  # and what it sends is still taken
+        assert {len(line) for line in after} == {48}
+    assert len(texts[-1]) == kept == len(set(texts[-1]))
+    assert (texts[0][0] in texts[-1]) == (kind == "growing")
 
 
 def test_the_cache_takes_the_new_token_before_readers_get_it(it: Cloud) -> None:

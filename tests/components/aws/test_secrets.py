@@ -22,13 +22,15 @@ FUNCTION = "arn:aws:lambda:us-east-1:123456789012:function:rotation"
 
 
 def test_every_name_becomes_an_encrypted_generated_secret(record: Callable[..., Any]) -> None:
-    recorded = record(lambda: Secrets("app", SecretsArgs(SCOPE, "arn:key", ("jwt", "csrf"))))
+    recorded = record(
+        lambda: Secrets("app", SecretsArgs(SCOPE, "arn:key", {"jwt": "rolling", "csrf": "value"}))
+    )
     assert recorded.kinds() == sorted(["RandomPassword", "Secret", "SecretPolicy", "SecretVersion"] * 2)
     secret = recorded.one("Secret", "app-jwt")
     assert secret["name"] == "tradestack-test-app-jwt"
     assert secret["kmsKeyId"] == "arn:key"
     assert secret["recoveryWindowInDays"] == 30
-    assert secret["tags"]["tradestack:rotates"] == "value"
+    assert secret["tags"]["tradestack:rotates"] == "rolling"
     password = recorded.one("RandomPassword", "app-jwt")
     assert (password["length"], password["special"]) == (48, False)
 
@@ -45,7 +47,7 @@ def test_a_secret_refuses_requests_without_tls_and_public_policies(record: Calla
 
 
 def test_rotation_lets_secrets_manager_call_the_function_for_this_secret(record: Callable[..., Any]) -> None:
-    args = SecretsArgs(SCOPE, "arn:key", ("jwt",), 90, Rotation(FUNCTION))
+    args = SecretsArgs(SCOPE, "arn:key", {"jwt": "growing"}, 90, Rotation(FUNCTION))
     recorded = record(lambda: Secrets("app", args))
     rotation = recorded.one("SecretRotation")
     assert rotation["rotationRules"] == {"automaticallyAfterDays": 90}
@@ -72,7 +74,7 @@ def test_the_text_of_a_master_password_is_that_of_rds(record: Callable[..., Any]
     [
         ({"recovery_days": 3}, "recovery_days 3: Secrets Manager allows 0, or 7 to 30"),
         ({"rotation_days": 0}, "rotation_days 0: Secrets Manager allows 1 to 1000"),
-        ({"kind": "queue"}, "kind 'queue' of a secret: value, cache or database"),
+        ({"kind": "queue"}, "kind 'queue' of a secret: value, rolling, growing, cache, database"),
         ({"kind": "cache"}, "kind 'cache' with target ''"),
         ({"target": "db"}, "kind 'value' with target 'db'"),
     ],
