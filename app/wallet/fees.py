@@ -34,7 +34,28 @@ def needed(instrument: Instrument, side: str, ticks: int, lots: int, fees: FeeSc
 
     For a market order to buy, `ticks` is the worst price that it may meet.
     """
+    return needed_again(instrument, side, ticks, lots, fees, 0)
+
+
+def needed_again(
+    instrument: Instrument, side: str, ticks: int, lots: int, fees: FeeSchedule, carry: int
+) -> int:
+    """As `needed`, for the remaining lots of an order that carries a fraction of its fee from its fills."""
     if side == "sell":
         return base_units(instrument, lots)
     cost = notional(instrument, ticks, lots)
-    return cost + charge(cost, max(fees.maker, fees.taker), 0)[0]
+    return cost + charge(cost, max(fees.maker, fees.taker), carry)[0]
+
+
+def growth(instrument: Instrument, side: str, before: tuple[int, int], after: tuple[int, int]) -> int:
+    """What a replaced order may need more than before, without fees: the `extra` of an `Amend`.
+
+    `before` and `after` are limit price in ticks and remaining lots, of the order as it stands and as it
+    shall be with the same fills. More lots may be filled before the replace takes effect, at the old price:
+    what is told is enough however many.
+    """
+    (old_ticks, old_lots), (ticks, lots) = before, after
+    if side == "sell":
+        return max(0, base_units(instrument, lots - old_lots))
+    more = notional(instrument, ticks, lots) - notional(instrument, old_ticks, old_lots)
+    return max(0, more, notional(instrument, ticks, lots - old_lots))

@@ -1,6 +1,6 @@
 """Tables of the wallet above the ledger."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
@@ -10,7 +10,16 @@ class OrderRow(Base):
     """An order that funds are held for, with the fee rates of the moment it was placed."""
 
     __tablename__ = "wallet_orders"
-    __table_args__ = (CheckConstraint("carry >= 0 AND carry < 1000000", name="carry_is_a_fraction"),)
+    __table_args__ = (
+        CheckConstraint("carry >= 0 AND carry < 1000000", name="carry_is_a_fraction"),
+        CheckConstraint("seen >= 0 AND seen <= requested", name="seen_was_requested"),
+        Index(
+            "ix_wallet_orders_hold_group",
+            "hold_group",
+            postgresql_where=text("hold_group IS NOT NULL"),
+            sqlite_where=text("hold_group IS NOT NULL"),
+        ),
+    )
 
     order_id: Mapped[str] = mapped_column(String(80), primary_key=True)
     owner: Mapped[str] = mapped_column(String(80))
@@ -20,6 +29,20 @@ class OrderRow(Base):
     taker_ppm: Mapped[int] = mapped_column(Integer)
     carry: Mapped[int] = mapped_column(Integer)
     """Fee accrued but not yet charged, in millionths of the quote's smallest unit."""
+    hold_group: Mapped[str | None] = mapped_column(String(80))
+    """Orders with the same one share a hold."""
+    ended: Mapped[bool] = mapped_column(default=False)
+    """Kept for orders that share a hold only."""
+    requested: Mapped[int] = mapped_column(Integer, default=0)
+    """Replaces that were asked for."""
+    seen: Mapped[int] = mapped_column(Integer, default=0)
+    """Replaces that the matching engine has decided on."""
+    extra: Mapped[int] = mapped_column(BigInteger, default=0)
+    """By how much the hold was grown for replaces, since it was last shrunk to what is needed."""
+    price: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Limit in ticks after the last replace; 0 before the first one."""
+    remaining: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Lots after the last replace and its trades."""
 
 
 class SettlementRow(Base):

@@ -1,71 +1,31 @@
 """Funds of orders: held when an order is placed, paid when it trades, free again when it ends."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from prometheus_client import Counter
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.events.accounts import FundsHeld
-from app.instruments import INSTRUMENTS, Instrument
 from app.kit import outbox
 from app.kit.database import Database
-from app.wallet import events
-from app.wallet.fees import FeeSchedule, charge
-from app.wallet.ledger.accounts import Account, AccountKind, available, platform
-from app.wallet.ledger.assets import LARGEST, base_of, base_units, notional
+from app.wallet import events, hold_rules
+from app.wallet.fees import FeeSchedule
+from app.wallet.hold_rules import Amend, OrderHold, Replaced
 from app.wallet.ledger.service import Ledger, system_clock
 from app.wallet.ledger.transfers import Code, Result, Transfer
 from app.wallet.order_repository import Order, OrderRepository, Settled
+from app.wallet.trades import (
+    Side,
+    Trade,
+    is_of,
+    mismatch,
+    prefix,
+    settled_of,
+    transfers_of,
+)
 
-Side = Literal["buy", "sell"]
+__all__ = ["Amend", "OrderFunds", "OrderHold", "Replaced", "SettlementRefused", "Side", "Trade"]
 _settled = Counter("wallet_trades_settled_total", "Trades that the ledger holds both sides of", ["symbol"])
-
-
-@dataclass(frozen=True, slots=True)
-class OrderHold:
-    """Funds that an order may need; `app.wallet.fees.needed` says how much that is."""
-
-    order_id: str
-    """At most 80 characters."""
-    owner: str
-    symbol: str
-    side: Side
-    amount: int
-    """Smallest units of the quote for an order that buys, of the base for one that sells."""
-
-    @property
-    def asset(self) -> str:
-        """What is held."""
-        instrument = INSTRUMENTS[self.symbol]
-        return instrument.currency if self.side == "buy" else base_of(instrument)
-
-
-@dataclass(frozen=True, slots=True)
-class Trade:
-    """Two orders that met; as the event TradeExecuted."""
-
-    symbol: str
-    trade_id: str
-    """Unique within the symbol, at most 60 characters."""
-    price: int
-    """Ticks."""
-    quantity: int
-    """Lots."""
-    maker_order_id: str
-    taker_order_id: str
-    taker_side: Side
-
-    @property
-    def buy_order_id(self) -> str:
-        """The order that gets the base."""
-        return self.taker_order_id if self.taker_side == "buy" else self.maker_order_id
-
-    @property
-    def sell_order_id(self) -> str:
-        """The order that gets the quote."""
-        return self.maker_order_id if self.taker_side == "buy" else self.taker_order_id
 
 
 class SettlementRefused(Exception):
@@ -96,65 +56,103 @@ class OrderFunds:
         """Hold funds for orders; an order that is placed again gets its first answer.
 
         Raises:
-            ValueError: an amount, id or symbol cannot be that of any order.
+            ValueError: an amount, id or symbol cannot be that of any order, or orders that share a hold are
+                not alike.
             Contended: to be tried again as a whole.
         """
-        transfers = [
-            Transfer.hold(
-                _hold_id(hold.order_id),
-                available(hold.owner, hold.asset),
-                hold.amount,
-                reference=f"order:{hold.symbol}:{hold.side}",
+        return (await self.reserve(session, holds, ()))[0]
+
+    async def amend(self, session: AsyncSession, amends: Sequence[Amend]) -> list[Result]:
+        """Grow the holds of orders that shall be replaced, each for itself; see `reserve`."""
+        return (await self.reserve(session, (), amends))[1]
+
+    async def reserve(
+        self, session: AsyncSession, holds: Sequence[OrderHold], amends: Sequence[Amend]
+    ) -> tuple[list[Result], list[Result]]:
+        """`place` and `amend` in one call: what a transaction needs of both, it has to ask for at once.
+
+        Each item stands for itself and has one result. Every replace that the matching engine may decide on
+        has to be told of here, and one whose result is not `ok` must never come before it. `unknown_hold`:
+        there is no such order.
+
+        Raises:
+            ValueError: as `place`; an order is amended twice; an amount is negative.
+            Contended: to be tried again as a whole.
+        """
+        transfers = hold_rules.holds_of(holds)
+        rates = self._fees.maker, self._fees.taker
+        if holds:
+            await self._repository.add(
+                session,
+                [
+                    Order(h.order_id, h.owner, h.symbol, h.side, *rates, hold_group=h.hold_group)
+                    for h in holds
+                ],
             )
-            for hold in holds
-        ]
-        orders = [
-            Order(
-                hold.order_id, hold.owner, hold.symbol, hold.side, self._fees.maker, self._fees.taker, carry=0
+            await self._ledger.open(
+                session, {account for hold in holds for account in hold_rules.accounts_of(hold)}
             )
-            for hold in holds
+        orders, growing = await self._grow(session, amends)
+        results = await self._ledger.apply(session, [*transfers.values(), *growing.values()])
+        by_id = {result.id: result for result in results}
+        placed = [by_id[hold.hold_id] for hold in holds]
+        amended = [
+            Result(one.order_id, Code.UNKNOWN_HOLD)
+            if one.order_id not in orders
+            else by_id[growing[one.order_id].id]
+            if one.order_id in growing
+            else Result(one.order_id, Code.OK)
+            for one in amends
         ]
-        await self._repository.add(session, orders)
-        await self._ledger.open(session, {account for hold in holds for account in _accounts(hold)})
-        results = await self._ledger.apply(session, transfers)
-        await outbox.write(
-            session,
-            [
-                events.funds(FundsHeld, hold.owner, hold.asset, hold.amount, result.id)
-                for hold, result in zip(holds, results, strict=True)
-                if result.code is Code.OK
-            ],
-        )
-        return results
+        counted = [
+            hold_rules.requested(orders[one.order_id], result)
+            for one, result in zip(amends, amended, strict=True)
+            if one.order_id in orders
+        ]
+        await self._repository.save(session, counted)
+        return placed, amended
+
+    async def _grow(
+        self, session: AsyncSession, amends: Sequence[Amend]
+    ) -> tuple[dict[str, Order], dict[str, Transfer]]:
+        """The orders, locked, and the transfers of those that need more."""
+        if not amends:
+            return {}, {}
+        ids = {one.order_id for one in amends}
+        if len(ids) < len(amends) or any(one.extra < 0 for one in amends):
+            raise ValueError("an order is amended once in a call, and by nothing negative")
+        orders = await self._repository.lock(session, ids)
+        transfers = {
+            one.order_id: Transfer.grow(
+                f"grow:{one.order_id}:{orders[one.order_id].requested + 1}",
+                orders[one.order_id].hold_id,
+                hold_rules.with_fee(one.extra, orders[one.order_id]),
+                reference=f"replace:{one.order_id}",
+            )
+            for one in amends
+            if one.extra and one.order_id in orders
+        }
+        return orders, transfers
 
     async def release(self, session: AsyncSession, order_ids: Sequence[str]) -> list[Result]:
         """Give back what is left of the holds of orders that ended; `already_posted` when nothing is.
+
+        The hold of several orders is given back with the last of them; before, the answer is `ok` and 0.
 
         Raises:
             ValueError: an id cannot be that of any order.
             Contended: to be tried again as a whole.
         """
-        results = await self._ledger.apply(
-            session,
-            [Transfer.void(f"release:{id}", _hold_id(id), reference="order ended") for id in order_ids],
-        )
-        done = [_hold_id(id) for id, r in zip(order_ids, results, strict=True) if r.code is Code.OK]
-        holds = await self._ledger.holds(session, done) if done else {}
-        await outbox.write(
-            session,
-            [
-                events.funds(
-                    events.FundsReleased,
-                    holds[_hold_id(id)].source.owner,
-                    holds[_hold_id(id)].source.asset,
-                    result.amount,
-                    result.id,
-                )
-                for id, result in zip(order_ids, results, strict=True)
-                if result.code is Code.OK
-            ],
-        )
-        return results
+        orders = await self._lock(session, set(order_ids))
+        siblings = await self._siblings(session, orders, order_ids)
+        ending = hold_rules.ending(orders, siblings, order_ids)
+        transfers = {id: hold_rules.release(id, hold) for id, hold in ending.items() if hold is not None}
+        results = {r.id: r for r in await self._ledger.apply(session, [*transfers.values()])}
+        await self._repository.save(session, hold_rules.marked(orders, order_ids))
+        return [
+            results[transfers[id].id] if id in transfers else Result(f"release:{id}", Code.OK)
+            for id in order_ids
+        ]
 
     async def settle(self, session: AsyncSession, trades: Sequence[Trade]) -> list[Settled]:
         """Pay and deliver trades in their order, each whole; a trade that is settled already stays as it is.
@@ -166,141 +164,132 @@ class OrderFunds:
             SettlementRefused: one of the trades cannot be settled; roll all of them back.
             Contended: to be tried again as a whole.
         """
-        orders = await self._repository.lock(
-            session, {id for trade in trades for id in (trade.buy_order_id, trade.sell_order_id)}
+        return await self.finish(session, trades, (), ())
+
+    async def finish(
+        self,
+        session: AsyncSession,
+        trades: Sequence[Trade],
+        replaced: Sequence[Replaced],
+        ended: Sequence[str],
+    ) -> list[Settled]:
+        """`settle` trades, shrink the holds of orders whose replaces are decided, `release` what ended.
+
+        When no replace of an order is in flight, its hold becomes what the remaining lots need at its limit,
+        with the fraction of a fee that it carries. Holds that several orders share only end. Told twice, the
+        decisions on replaces count twice.
+
+        Raises:
+            SettlementRefused: one of the trades cannot be settled; roll everything back.
+            Contended: to be tried again as a whole.
+        """
+        ids = {id for trade in trades for id in (trade.buy_order_id, trade.sell_order_id)}
+        orders = await self._lock(session, ids | {one.order_id for one in replaced} | set(ended))
+        siblings = await self._siblings(session, orders, ended)
+        new, told, transfers = await self._trades(session, trades, orders)
+        shrinking = await self._decide(session, orders, replaced, ended, transfers)
+        ending = hold_rules.ending(orders, siblings, ended)
+        transfers = hold_rules.close(transfers, {hold: id for id, hold in ending.items() if hold is not None})
+        _check(await self._ledger.apply(session, [*shrinking, *transfers]))
+        marked = {order.order_id: order for order in hold_rules.marked(orders, ended)}
+        orders |= marked
+        changed = {id for one in new for id in (one.buy_order_id, one.sell_order_id)}
+        changed |= marked.keys() | {one.order_id for one in replaced}
+        await self._repository.save_trades(session, new)
+        await self._repository.save(session, [orders[id] for id in changed])
+        await outbox.write(
+            session, [events.trade_settled(s.symbol, s.trade_id, f"{prefix(s)}:pay") for s in new]
         )
+        for settled in new:
+            _settled.labels(settled.symbol).inc()
+        return told
+
+    async def _lock(self, session: AsyncSession, ids: set[str]) -> dict[str, Order]:
+        return await self._repository.lock(session, ids) if ids else {}
+
+    async def _siblings(
+        self, session: AsyncSession, orders: Mapping[str, Order], ended: Iterable[str]
+    ) -> dict[str, Order]:
+        """The orders that share a hold with one that ended. Those of one market are settled one batch after
+        the other, so they need no lock."""
+        groups = {group for id in ended if id in orders and (group := orders[id].hold_group) is not None}
+        return await self._repository.of_groups(session, groups) if groups else {}
+
+    async def _trades(
+        self, session: AsyncSession, trades: Sequence[Trade], orders: dict[str, Order]
+    ) -> tuple[list[Settled], list[Settled], list[Transfer]]:
+        """What is new, all that was asked for, the transfers; carries fractions of fees on in `orders`."""
+        if not trades:
+            return [], [], []
         known = await self._repository.settled(session, {(trade.symbol, trade.trade_id) for trade in trades})
         new: list[Settled] = []
         told: list[Settled] = []
-        refused: dict[str, str] = {}
         transfers: list[Transfer] = []
+        refused: dict[str, str] = {}
         for trade in trades:
             settled = known.get((trade.symbol, trade.trade_id))
             if settled is None:
-                reason = _mismatch(trade, orders)
+                reason = mismatch(trade, orders)
                 if reason is None:
-                    settled = self._settle(trade, orders)
-                    transfers += _transfers(settled, orders)
+                    settled = settled_of(trade, orders, self._clock())
+                    transfers += transfers_of(settled, orders)
                     known[trade.symbol, trade.trade_id] = settled
                     new.append(settled)
             else:
-                reason = None if _is_of(settled, trade) else "settled before with another content"
+                reason = None if is_of(settled, trade) else "settled before with another content"
             if reason is not None:
                 refused[f"{trade.symbol}:{trade.trade_id}"] = reason
             if settled is not None:
                 told.append(settled)
         if refused:
             raise SettlementRefused(refused)
-        for result in await self._ledger.apply(session, transfers):
-            if result.code not in (Code.OK, Code.LINKED_FAILED):
-                refused[result.id.removeprefix("trade:").rpartition(":")[0]] = result.code
-        if refused:
-            raise SettlementRefused(refused)
-        changed = {id for settled in new for id in (settled.buy_order_id, settled.sell_order_id)}
-        await self._repository.save(session, new, [orders[id] for id in changed])
-        await outbox.write(
-            session, [events.trade_settled(s.symbol, s.trade_id, f"{_prefix(s)}:pay") for s in new]
-        )
-        for settled in new:
-            _settled.labels(settled.symbol).inc()
-        return told
+        return new, told, transfers
 
-    def _settle(self, trade: Trade, orders: dict[str, Order]) -> Settled:
-        """The amounts of a trade; carries the fractions of the fees on in `orders`."""
-        cost = notional(INSTRUMENTS[trade.symbol], trade.price, trade.quantity)
-        paid: dict[str, int] = {}
-        for id in (trade.buy_order_id, trade.sell_order_id):
-            order = orders[id]
-            rate = order.taker_ppm if id == trade.taker_order_id else order.maker_ppm
-            paid[id], carry = charge(cost, rate, order.carry)
-            orders[id] = replace(order, carry=carry)
-        return Settled(
-            symbol=trade.symbol,
-            trade_id=trade.trade_id,
-            buy_order_id=trade.buy_order_id,
-            sell_order_id=trade.sell_order_id,
-            taker_side=trade.taker_side,
-            price=trade.price,
-            quantity=trade.quantity,
-            notional=cost,
-            buyer_fee=paid[trade.buy_order_id],
-            seller_fee=paid[trade.sell_order_id],
-            settled_at=self._clock(),
-        )
-
-
-def _mismatch(trade: Trade, orders: dict[str, Order]) -> str | None:
-    """Why these orders cannot have met in this trade; None when they can."""
-    for id, side in ((trade.buy_order_id, "buy"), (trade.sell_order_id, "sell")):
-        order = orders.get(id)
-        if order is None:
-            return f"there is no order {id}"
-        if (order.symbol, order.side) != (trade.symbol, side):
-            return f"order {id} is to {order.side} {order.symbol}"
-    instrument = INSTRUMENTS[trade.symbol]
-    cost = notional(instrument, trade.price, trade.quantity)
-    if not 0 < cost <= LARGEST or base_units(instrument, trade.quantity) > LARGEST:
-        return "its amounts are beyond what is counted"
-    return None
+    async def _decide(
+        self,
+        session: AsyncSession,
+        orders: dict[str, Order],
+        replaced: Sequence[Replaced],
+        ended: Iterable[str],
+        transfers: Sequence[Transfer],
+    ) -> list[Transfer]:
+        """Count what was decided in `orders`; the transfers that take from holds what is not needed when the
+        `transfers` of trades are done."""
+        over, idle = set(ended), []
+        for one in replaced:
+            if one.order_id not in orders:
+                raise SettlementRefused({one.order_id: "a replace of an order that nothing is held for"})
+            order = orders[one.order_id] = hold_rules.decided(orders[one.order_id], one)
+            if order.seen > order.requested:
+                raise SettlementRefused({one.order_id: "a replace that funds were not asked for"})
+            if one.seen and order.seen == order.requested and order.hold_group is None:
+                idle += [one] if one.order_id not in over else []
+        if not idle:
+            return []
+        holds = await self._ledger.holds(session, [orders[one.order_id].hold_id for one in idle])
+        posted: dict[str | None, int] = {}
+        for transfer in transfers:
+            posted[transfer.hold_id] = posted.get(transfer.hold_id, 0) + (transfer.amount or 0)
+        found = []
+        for one in idle:
+            order = orders[one.order_id]
+            left = holds[order.hold_id].left - posted.get(order.hold_id, 0)
+            excess = hold_rules.excess(order, one, left)
+            if excess > 0:
+                id = f"shrink:{order.order_id}:{order.seen}"
+                found.append(
+                    Transfer.shrink(id, order.hold_id, excess, reference=f"replace:{order.order_id}")
+                )
+            orders[order.order_id] = replace(order, extra=0)
+        return found
 
 
-def _is_of(settled: Settled, trade: Trade) -> bool:
-    return (
-        settled.price,
-        settled.quantity,
-        settled.taker_side,
-        settled.buy_order_id,
-        settled.sell_order_id,
-    ) == (trade.price, trade.quantity, trade.taker_side, trade.buy_order_id, trade.sell_order_id)
-
-
-def _transfers(settled: Settled, orders: dict[str, Order]) -> list[Transfer]:
-    """The chain that settles a trade."""
-    instrument = INSTRUMENTS[settled.symbol]
-    quote, prefix = instrument.currency, _prefix(settled)
-    buyer, seller = orders[settled.buy_order_id].owner, orders[settled.sell_order_id].owner
-    fees = _fees(instrument)
-
-    def post(part: str, order_id: str, amount: int, target: Account, *, linked: bool) -> Transfer:
-        return Transfer.post(
-            f"{prefix}:{part}",
-            _hold_id(order_id),
-            amount,
-            target=target,
-            keep=True,
-            linked=linked,
-            reference=prefix,
-        )
-
-    proceeds = available(seller, quote)
-    chain = [post("pay", settled.buy_order_id, settled.notional, proceeds, linked=True)]
-    if settled.buyer_fee:
-        chain.append(post("buyer-fee", settled.buy_order_id, settled.buyer_fee, fees, linked=True))
-    if settled.seller_fee:
-        id = f"{prefix}:seller-fee"
-        chain.append(Transfer.move(id, proceeds, fees, settled.seller_fee, linked=True, reference=prefix))
-    goods = available(buyer, base_of(instrument))
-    amount = base_units(instrument, settled.quantity)
-    return [*chain, post("deliver", settled.sell_order_id, amount, goods, linked=False)]
-
-
-def _accounts(hold: OrderHold) -> Iterable[Account]:
-    """What an order may need until it ends: settling opens none."""
-    instrument = INSTRUMENTS[hold.symbol]
-    for asset in (base_of(instrument), instrument.currency):
-        yield available(hold.owner, asset)
-        yield available(hold.owner, asset).held
-    yield _fees(instrument)
-
-
-def _fees(instrument: Instrument) -> Account:
-    """The fees of a market; each market has its own, so that markets do not wait for one another."""
-    return platform(AccountKind.FEES, instrument.currency, instrument.symbol)
-
-
-def _hold_id(order_id: str) -> str:
-    return f"hold:{order_id}"
-
-
-def _prefix(settled: Settled) -> str:
-    return f"trade:{settled.symbol}:{settled.trade_id}"
+def _check(results: Iterable[Result]) -> None:
+    """Raise SettlementRefused for trades that are not done; a release may find nothing to give back."""
+    refused = {
+        result.id.removeprefix("trade:").rpartition(":")[0]: result.code.value
+        for result in results
+        if result.code not in (Code.OK, Code.LINKED_FAILED) and not result.id.startswith("release:")
+    }
+    if refused:
+        raise SettlementRefused(refused)

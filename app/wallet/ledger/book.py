@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from app.wallet.ledger.accounts import BOUNDS, Account
+from app.wallet.ledger.assets import LARGEST
 from app.wallet.ledger.transfers import Code, Kind, Result, Transfer
 
 
@@ -146,6 +147,10 @@ class Book:
                     amount = self._make_hold(transfer)
                 case Kind.POST:
                     amount = self._post(transfer)
+                case Kind.GROW:
+                    amount = self._grow(transfer)
+                case Kind.SHRINK:
+                    amount = self._shrink(transfer)
                 case Kind.VOID | Kind.EXPIRE:
                     amount = self._give_back(transfer)
         except _Refused as refused:
@@ -169,9 +174,7 @@ class Book:
         return amount
 
     def _post(self, transfer: Transfer) -> int:
-        hold = self._pending(transfer)
-        if self._is_over(hold):
-            raise _Refused(Code.EXPIRED)
+        hold = self._open(transfer)
         target = transfer.target or hold.target
         if target is None or target.asset != hold.source.asset or hold.target not in (None, target):
             raise _Refused(Code.TARGET_MISMATCH)
@@ -184,6 +187,23 @@ class Book:
             self._move(transfer.id, hold.source.held, hold.source, hold.left)
             hold = hold._replace(released=hold.released + hold.left)
         self._change(hold if hold.left else hold._replace(state=HoldState.POSTED))
+        return amount
+
+    def _grow(self, transfer: Transfer) -> int:
+        hold, amount = self._open(transfer), transfer.amount or 0
+        if hold.amount + amount > LARGEST:
+            raise _Refused(Code.BALANCE_OVERFLOW)
+        self._move(transfer.id, hold.source, hold.source.held, amount)
+        self._change(hold._replace(amount=hold.amount + amount))
+        return amount
+
+    def _shrink(self, transfer: Transfer) -> int:
+        hold, amount = self._open(transfer), transfer.amount or 0
+        if amount > hold.left:
+            raise _Refused(Code.AMOUNT_EXCEEDS_PENDING)
+        self._move(transfer.id, hold.source.held, hold.source, amount)
+        hold = hold._replace(amount=hold.amount - amount)
+        self._change(hold if hold.left else hold._replace(state=HoldState.VOIDED))
         return amount
 
     def _give_back(self, transfer: Transfer) -> int:
@@ -203,6 +223,12 @@ class Book:
             raise _Refused(Code.UNKNOWN_HOLD)
         if hold.state is not HoldState.PENDING:
             raise _Refused(_CLOSED[hold.state])
+        return hold
+
+    def _open(self, transfer: Transfer) -> Hold:
+        hold = self._pending(transfer)
+        if self._is_over(hold):
+            raise _Refused(Code.EXPIRED)
         return hold
 
     def _is_over(self, hold: Hold) -> bool:

@@ -293,7 +293,7 @@ def _hold_columns() -> Select[*tuple[Any, ...]]:
 
 def _save_holds_statement(database: Database) -> Any:
     statement = insert_rows(database, table_of(HoldRow), _HOLD, order="id")
-    changes = {name: getattr(statement.excluded, name) for name in ("posted", "released", "state")}
+    changes = {name: getattr(statement.excluded, name) for name in ("amount", "posted", "released", "state")}
     return statement.on_conflict_do_update(index_elements=["id"], set_=changes)
 
 

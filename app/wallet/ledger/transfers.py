@@ -29,6 +29,10 @@ class Kind(StrEnum):
     """Amount of the source is set aside, to be posted, voided or to expire."""
     POST = "post"
     """Amount of a hold goes to the target; the rest goes back to the source unless the hold is kept."""
+    GROW = "grow"
+    """Amount more of the source is set aside by a hold that exists."""
+    SHRINK = "shrink"
+    """Amount of what is left of a hold goes back to its source; the hold is that much smaller."""
     VOID = "void"
     """All that is left of a hold goes back to its source."""
     EXPIRE = "expire"
@@ -59,7 +63,7 @@ class Code(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """One transfer; made by `move`, `hold`, `post` and `void`, which say what is needed.
+    """One transfer; made by `move`, `hold`, `post`, `grow`, `shrink` and `void`, which say what is needed.
 
     With `linked` it forms a chain with the one after it: all of a chain happens or nothing. `reference` is
     for people and other domains, such as `trade:BTC-USD:17`.
@@ -182,6 +186,20 @@ class Transfer:
         """Give all that is left of a hold back to its source; raises ValueError as `move`."""
         _check(id, reference, 1)
         return cls(id=id, kind=Kind.VOID, hold_id=hold_id, linked=linked, reference=reference)
+
+    @classmethod
+    def grow(cls, id: str, hold_id: str, amount: int, *, linked: bool = False, reference: str = "") -> Self:
+        """Set an amount more aside by a hold; raises ValueError as `move`."""
+        _check(id, reference, amount)
+        return cls(id=id, kind=Kind.GROW, amount=amount, hold_id=hold_id, linked=linked, reference=reference)
+
+    @classmethod
+    def shrink(cls, id: str, hold_id: str, amount: int, *, linked: bool = False, reference: str = "") -> Self:
+        """Give an amount of what is left of a hold back to its source; raises ValueError as `move`."""
+        _check(id, reference, amount)
+        return cls(
+            id=id, kind=Kind.SHRINK, amount=amount, hold_id=hold_id, linked=linked, reference=reference
+        )
 
     @property
     def fingerprint(self) -> int:

@@ -111,6 +111,22 @@ class Reference:
             raise Stop(hold.closed)
         if hold.expires_at is not None and hold.expires_at <= now:
             raise Stop(Code.EXPIRED)
+        if transfer.kind is Kind.GROW:
+            assert transfer.amount is not None
+            if hold.pending + hold.posted + hold.voided + transfer.amount > LARGEST:
+                raise Stop(Code.BALANCE_OVERFLOW)
+            self.move(hold.source, held(hold.source), transfer.amount)
+            hold.pending += transfer.amount
+            return transfer.amount
+        if transfer.kind is Kind.SHRINK:
+            assert transfer.amount is not None
+            if transfer.amount > hold.pending:
+                raise Stop(Code.AMOUNT_EXCEEDS_PENDING)
+            self.move(held(hold.source), hold.source, transfer.amount)
+            hold.pending -= transfer.amount
+            if not hold.pending:
+                hold.closed = Code.ALREADY_VOIDED
+            return transfer.amount
         if transfer.kind is Kind.VOID:
             amount = hold.pending
             self.move(held(hold.source), hold.source, amount)

@@ -69,6 +69,10 @@ def transfers(draw: st.DrawFn) -> Transfer:
                 keep=draw(st.booleans()),
                 linked=linked,
             )
+        case Kind.GROW:
+            return Transfer.grow(id, draw(ids), draw(amounts), linked=linked)
+        case Kind.SHRINK:
+            return Transfer.shrink(id, draw(ids), draw(amounts), linked=linked)
         case _:
             return Transfer.void(id, draw(ids), linked=linked)
 
