@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from app.events import accounts, prices, trading
+from app.events import accounts, matching, prices, trading
 from app.events.envelope import Envelope
 from app.events.registry import FAMILIES, Payload, event, schema_of, topic_of
 
-MODULES = (accounts, prices, trading)
+MODULES = (accounts, matching, prices, trading)
 SEEDED = {
     "order-events": {"OrderCreated", "OrderModified", "OrderCancelled"},
     "trade-events": {"TradeExecuted", "TradeSettled"},
@@ -18,6 +18,7 @@ SEEDED = {
     "notification-events": {"SendAlert", "SendConfirmation"},
     "user-events": {"UserCreated", "KYCApproved"},
     "price.updates": {"PriceTick"},
+    "matching.output": {"MatchingOutput"},
 }
 
 

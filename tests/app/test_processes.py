@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from secrets import token_urlsafe
 
 import httpx
 import pytest
@@ -89,6 +90,8 @@ def deployment(
     secrets = directory / "secrets"
     secrets.mkdir()
     (secrets / "app_cache_password").write_text(redis.password)
+    for key in ("app_internal_token", "app_auth_signing_key", "app_auth_encryption_key"):
+        (secrets / key).write_text(token_urlsafe(48))
     env = {
         "APP_DATABASE_URL": asyncio.run(postgresql.new_database()),
         "APP_CACHE_URL": redis.url,

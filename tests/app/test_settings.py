@@ -1,10 +1,16 @@
 """What the environment may say, and what is told when it is wrong."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.testclient import TestClient
 
 from app.kit.errors import ConfigurationError
+from app.kit.internal import HEADER, headers, only_roles
+from app.kit.problems import Problem
 from app.kit.settings import Settings
 
 
@@ -63,3 +69,42 @@ def test_a_variable_comes_before_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     settings = Settings.load()
     assert settings.password("cache_password")() == "variable"
     assert settings.password("database_password")() is None
+
+
+def test_an_internal_token_can_be_replaced_while_roles_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "app_internal_token"
+    monkeypatch.setenv("APP_SECRETS_DIR", str(tmp_path))
+    used, announced, new = ("a" * 40, "b" * 40, "c" * 40)
+    file.write_text(f"{used}\n{announced}\n")
+    settings = Settings.load()
+    client = TestClient(_app(settings))
+    assert headers(settings) == {HEADER: used}
+    for token, status in ((used, 200), (announced, 200), (new, 403), ("", 403), (f"{used} {announced}", 403)):
+        assert client.get("/", headers={HEADER: token}).status_code == status
+    file.write_text(f"{announced}\n{new}\n{used}\n")
+    assert headers(settings) == {HEADER: announced}
+    assert {client.get("/", headers={HEADER: token}).status_code for token in (used, announced, new)} == {200}
+
+
+def test_without_an_internal_token_only_this_machine_is_let_in() -> None:
+    settings = Settings.load()
+    assert headers(settings) == {}
+    for address, status in (("127.0.0.1", 200), ("::1", 200), ("10.0.0.7", 403), ("testclient", 403)):
+        client = TestClient(_app(settings), client=(address, 4711))
+        assert client.get("/").status_code == status
+
+
+def _app(settings: Settings) -> FastAPI:
+    app = FastAPI(dependencies=[Depends(only_roles)])
+    app.state.runtime = SimpleNamespace(settings=settings)
+
+    @app.exception_handler(Problem)
+    async def refused(_: Request, problem: Problem) -> JSONResponse:
+        return JSONResponse({}, problem.status)
+
+    @app.get("/")
+    async def root() -> None: ...
+
+    return app
