@@ -90,7 +90,7 @@ class Role:
     host: Host = Host.CLUSTER
     leads: bool = False
     """One replica leads and the others stand by: callers reach the leader itself, at the address that each
-    replica is told as APP_ADVERTISED_ADDRESS."""
+    replica is told as APP_ADVERTISED_ADDRESS (a base URL)."""
     pool: str | None = None
     """Nodes that the role runs on where a stack in the cloud has them, by the name of their group."""
     schedule: str | None = None

@@ -69,7 +69,8 @@ class PodArgs:
     environment: Environment = field(default_factory=dict)
     """Variables of the container."""
     fields: Mapping[str, str] = field(default_factory=dict)
-    """Variables of the container that tell something about the pod, by the path of the pod's field."""
+    """Variables that tell something about the pod, by the path of its field; `environment` may refer to them
+    as `$(NAME)`."""
     ports: Mapping[str, int] = field(default_factory=dict)
     """Named TCP ports that the container listens on."""
     probes: Probes | None = None
@@ -219,14 +220,19 @@ def _base(args: PodArgs, name: str) -> ContainerArgsDict:
 
 
 def _variables(args: PodArgs) -> list[EnvVarArgsDict]:
-    given: dict[str, EnvVarArgsDict] = {
-        key: {"name": key, "value": value} for key, value in args.environment.items()
-    }
-    for key, path in args.fields.items():
-        # As the API server completes it; left out, a refresh would call that drift.
-        field_ref: ObjectFieldSelectorArgsDict = {"api_version": "v1", "field_path": path}
-        given[key] = {"name": key, "value_from": {"field_ref": field_ref}}
-    return [given[key] for key in sorted(given)]
+    # A variable can refer to those before it only.
+    return [
+        *(
+            {"name": key, "value_from": {"field_ref": _field(path)}}
+            for key, path in sorted(args.fields.items())
+        ),
+        *({"name": key, "value": value} for key, value in sorted(args.environment.items())),
+    ]
+
+
+def _field(path: str) -> ObjectFieldSelectorArgsDict:
+    # The version as the API server completes it; left out, a refresh would call that drift.
+    return {"api_version": "v1", "field_path": path}
 
 
 def _resources(resources: Resources) -> ResourceRequirementsArgsDict:

@@ -17,6 +17,8 @@ from components.kubernetes.pod import PodArgs, Pool, Probes, http_probe, pod_tem
 _PRE_STOP_SECONDS = {Kind.SERVICE: 5, Kind.SINGLETON: 1}
 """A singleton has no equals that clients could move to; waiting would only lengthen its gap."""
 
+_POD_IP = "POD_IP"
+
 _PROBES = Probes(
     startup=http_probe("/livez", period=1, failures=90),
     live=http_probe("/livez", period=10, failures=3),
@@ -79,8 +81,8 @@ class Service(ComponentResource):
                     image=args.image,
                     resources=args.resources,
                     args=("run", args.role.name),
-                    environment=args.environment,
-                    fields={"APP_ADVERTISED_ADDRESS": "status.podIP"} if args.role.leads else {},
+                    environment={**args.environment, **_advertised(args.role)},
+                    fields={_POD_IP: "status.podIP"} if args.role.leads else {},
                     ports=ports,
                     probes=_PROBES,
                     waits=args.waits,
@@ -118,6 +120,11 @@ class Service(ComponentResource):
         )
         make_disruption_budget(name, args.namespace, parent=self)
         self.register_outputs({"host": self.host, "port": self.port})
+
+
+def _advertised(role: Role) -> Environment:
+    """Where callers find this replica, for a role of which one replica leads."""
+    return {"APP_ADVERTISED_ADDRESS": f"http://$({_POD_IP}):{role.port}"} if role.leads else {}
 
 
 def _strategy(kind: Kind) -> apps.DeploymentStrategyArgsDict:

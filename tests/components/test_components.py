@@ -104,10 +104,10 @@ def test_a_role_with_a_pool_runs_on_its_nodes_alone(record: Record) -> None:
 def test_a_role_that_leads_has_the_address_of_its_pod(record: Record) -> None:
     made = record(lambda: Service("engine", replace(SERVICE, role=ROLES["matching-engine"])))
     variables = made.one("Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
-    assert {
-        "name": "APP_ADVERTISED_ADDRESS",
-        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
-    } in variables
+    assert variables[:2] == [
+        {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
+        {"name": "APP_ADVERTISED_ADDRESS", "value": "http://$(POD_IP):8089"},
+    ]
 
 
 def test_replicas_are_left_to_the_autoscaler(record: Record) -> None:

@@ -162,12 +162,12 @@ def test_secrets_come_as_files_and_only_those_that_a_role_reads(local_plan: Plan
 
 def test_a_role_that_leads_is_told_the_address_of_its_pod(local_plan: Plan) -> None:
     told = {
-        resource.name: variable["valueFrom"]["fieldRef"]["fieldPath"]
+        resource.name: variable["value"]
         for resource in _workloads(local_plan)
         for variable in _pod(resource)["spec"]["containers"][0].get("env", [])
         if variable["name"] == "APP_ADVERTISED_ADDRESS"
     }
-    assert told == {"matching-engine": "status.podIP"}
+    assert told == {"matching-engine": "http://$(POD_IP):8089"}
     engine = next(item for item in _workloads(local_plan) if item.name == "matching-engine")
     assert engine.inputs["spec"]["replicas"] == 2
 
