@@ -3,7 +3,7 @@ STACK ?= local
 TRADESTACK := .venv/bin/tradestack
 PYTEST := .venv/bin/python -m pytest
 
-.PHONY: setup setup-test up down status plan demo test soak check format bench
+.PHONY: setup setup-test up down status plan demo test soak nightly check format bench
 
 setup:
 	@infra/setup.sh run
@@ -38,6 +38,11 @@ test: check
 
 soak: setup-test
 	@$(PYTEST) -m soak $(ARGS)
+
+# One line for each 25,000 compared commands, first with the compiled exchange, then with the plain one.
+nightly: setup-test
+	@$(PYTEST) tests/exchange -m nightly -v $(ARGS)
+	@APP_EXCHANGE_PURE=1 $(PYTEST) tests/exchange -m nightly -v $(ARGS)
 
 check: setup-test
 	@.venv/bin/ruff check .

@@ -74,10 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list_roles() -> int:
+    from app.exchange import COMPILED
+
     for role in ROLES.values():
         where = f"{role.kind}, {role.schedule} UTC" if role.schedule else str(role.kind)
         where = where if role.ends else f"{role.kind}, port {role.port}"
         print(f"{role.name:<16} {where:<23} {role.summary}")
+    told = "The exchange is compiled." if COMPILED else "The exchange is not compiled: plain Python, slower."
+    print(told, file=sys.stderr)
     return 0
 
 

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 run_packages="buildah ca-certificates conntrack containerd containernetworking-plugins iproute2 maven mmdebstrap
   nftables openjdk-17-jre-headless python3-venv runc"
-test_packages="chromium docker-registry postgresql-15 redis-server"
+test_packages="chromium docker-registry gcc libc6-dev postgresql-15 python3-dev redis-server"
 
 case "${1:-run}" in
   run) packages=$run_packages requirements=requirements.txt ;;
@@ -37,7 +37,7 @@ if [ -n "$missing" ]; then
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 fi
 
-wanted=$(cat requirements.txt app/requirements.txt requirements-dev.txt pyproject.toml | sha256sum | cut -c1-16)
+wanted=$(cat requirements.txt app/requirements.txt app/exchange/requirements.txt requirements-dev.txt pyproject.toml | sha256sum | cut -c1-16)
 stamp=.venv/.installed-${1:-run}-$wanted
 if [ ! -e "$stamp" ]; then
   echo "setup: installing Python packages into .venv" >&2
@@ -45,4 +45,9 @@ if [ ! -e "$stamp" ]; then
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
   rm -f .venv/.installed-"${1:-run}"-*
   : >"$stamp"
+fi
+
+# Where it cannot be compiled the exchange runs as plain Python; `python -m app roles` tells which build runs.
+if [ "${1:-run}" = test ] || command -v cc >/dev/null; then
+  .venv/bin/python -m app.exchange.compile --cache "${XDG_CACHE_HOME:-$HOME/.cache}/tradestack/exchange" || true
 fi

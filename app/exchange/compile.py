@@ -56,7 +56,7 @@ def install(target: Path, cache: Path | None = None) -> None:
     """Put the extensions into `target` unless they are there, and remove those of other sources.
 
     Raises:
-        CompileError: they cannot be made; the message is the compiler's last word.
+        CompileError: they cannot be made; the message is the first error.
         OSError: a folder cannot be written.
     """
     if target.is_dir():
@@ -93,12 +93,14 @@ def _compile(work: Path) -> Path:
         shutil.copyfile(source, package / source.name)
     modules = sorted(path for path in package.glob("*.py") if path.stem not in INTERPRETED)
     names = [str(path.relative_to(work)) for path in modules]
+    print("compiling the exchange, about 15 s", file=sys.stderr)
     done = subprocess.run(
         [sys.executable, "-c", _SETUP, *names], cwd=work, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        raise CompileError(lines[-1] if lines else f"exit code {done.returncode}")
+        lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+        told = next((line for line in lines if "error:" in line), f"exit code {done.returncode}")
+        raise CompileError(told.strip())
     return work / "made" / "app" / "exchange"
 
 

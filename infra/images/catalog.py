@@ -49,7 +49,13 @@ CATALOG: dict[str, Image] = {
     for image in (
         Image("debian", folder="debian", artifact=Artifact.ROOTFS, estimate_s=45),
         Image("base", folder="base", parent="debian", estimate_s=10),
-        Image("app-deps", folder="app-deps", parent="base", extra=("app/requirements.txt",), estimate_s=40),
+        Image(
+            "app-deps",
+            folder="app-deps",
+            parent="base",
+            extra=("app/requirements.txt", "app/exchange"),
+            estimate_s=80,
+        ),
         Image("app", folder="app", parent="app-deps", extra=("app",), estimate_s=8),
         Image("postgres", folder="postgres", parent="base", estimate_s=45),
         Image("redis", folder="redis", parent="base", estimate_s=20),

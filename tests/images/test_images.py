@@ -108,6 +108,14 @@ def test_app_image_knows_its_roles(unpacked: Get, runtime: Runtime) -> None:
     shown = runtime.start(unpacked("app"), "roles").output()
     assert "gateway" in shown
     assert "price-collector" in shown
+    assert "The exchange is compiled." in shown
+
+
+def test_app_image_has_no_compiler(unpacked: Get) -> None:
+    root = unpacked("app").root
+    assert list(root.glob("opt/venv/lib/python3.11/site-packages/app_exchange_compiled-*/engine.*.so"))
+    assert not list(root.glob("usr/bin/*gcc*"))
+    assert not list(root.glob("opt/**/mypyc"))
 
 
 def test_app_image_brings_its_bytecode_and_no_installer(unpacked: Get, runtime: Runtime) -> None:
