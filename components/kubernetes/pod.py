@@ -220,14 +220,14 @@ def _base(args: PodArgs, name: str) -> ContainerArgsDict:
 
 
 def _variables(args: PodArgs) -> list[EnvVarArgsDict]:
-    # A variable can refer to those before it only.
-    return [
-        *(
-            {"name": key, "value_from": {"field_ref": _field(path)}}
-            for key, path in sorted(args.fields.items())
-        ),
-        *({"name": key, "value": value} for key, value in sorted(args.environment.items())),
+    told: list[EnvVarArgsDict] = [
+        {"name": key, "value_from": {"field_ref": _field(path)}} for key, path in sorted(args.fields.items())
     ]
+    given: list[EnvVarArgsDict] = [
+        {"name": key, "value": value} for key, value in sorted(args.environment.items())
+    ]
+    # A variable can refer to those before it only.
+    return told + given
 
 
 def _field(path: str) -> ObjectFieldSelectorArgsDict:

@@ -14,7 +14,9 @@ NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
 
 _VARIABLE = re.compile(r"APP_[A-Z0-9_]+")
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
-_PLATFORM_VARIABLES = frozenset({"APP_HOST", "APP_PORT", "APP_METRICS_PORT", "APP_SECRETS_DIR"})
+_PLATFORM_VARIABLES = frozenset(
+    {"APP_ADVERTISED_ADDRESS", "APP_HOST", "APP_PORT", "APP_METRICS_PORT", "APP_SECRETS_DIR"}
+)
 """Probes, Services and mounts rely on them."""
 URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*:)[^/@\s]+(?=@)")
 """User and password in a URL; the first group is what is no secret."""
