@@ -63,7 +63,11 @@ class Deployment:
         assert process.wait(60) == 0, process.output
 
     def start(self, role: str, *, ready: bool = True) -> ServerProcess:
-        env = {**self.env, "APP_PORT": str(self.ports[role])}
+        env = {
+            **self.env,
+            "APP_PORT": str(self.ports[role]),
+            "APP_ADVERTISED_ADDRESS": self.url(role),
+        }
         process = ServerProcess(
             [sys.executable, "-m", "app", "run", role], self.directory / f"{role}.log", env=env
         )
