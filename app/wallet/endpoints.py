@@ -12,7 +12,7 @@ from app.kit.auth import Principal, require
 from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
-from app.wallet import internal
+from app.matching.client import MatchingClient
 from app.wallet.deposits import Deposit
 from app.wallet.ledger.accounts import Account, AccountKind, available
 from app.wallet.ledger.assets import ASSETS
@@ -35,6 +35,7 @@ from app.wallet.schemas import (
 )
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
+from app.wallet.settlement import Settlement
 from app.wallet.withdrawals import State, WithdrawalRequest
 
 router = APIRouter(prefix="/api/wallet", tags=["wallet"])
@@ -221,7 +222,7 @@ async def _advance(
 
 def create_app(runtime: Runtime, wallet: Wallet) -> FastAPI:
     """The web application of the role."""
-    app = web.create_app(runtime, router, operations, internal.router)
+    app = web.create_app(runtime, router, operations)
     app.state.wallet = wallet
     return app
 
@@ -230,8 +231,18 @@ async def serve(runtime: Runtime) -> None:
     """Run the role; raises ConfigurationError before it listens when the environment is wrong."""
     settings = WalletSettings.load()
     wallet = Wallet.of(runtime.backends.database, settings)
-    relay = Relay(runtime.backends.database, runtime.backends.bus)
+    bus, engine = runtime.backends.bus, MatchingClient(runtime)
+    relay = Relay(runtime.backends.database, bus)
+    settlement = Settlement(bus, runtime.backends.database, wallet.orders, engine.republish)
     server = web.HttpServer(runtime, create_app(runtime, wallet))
-    await runtime.serve(
-        server, relay.run, wallet.run_sweeps, wallet.reconciliation.run, prepare=wallet.prepare
-    )
+    try:
+        await runtime.serve(
+            server,
+            relay.run,
+            settlement.run,
+            wallet.run_sweeps,
+            wallet.reconciliation.run,
+            prepare=wallet.prepare,
+        )
+    finally:
+        await engine.close()

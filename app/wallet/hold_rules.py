@@ -90,11 +90,16 @@ def accounts_of(hold: OrderHold) -> Iterable[Account]:
     yield fees_account(instrument)
 
 
-def with_fee(extra: int, order: Order) -> int:
-    """With the fee on it, rounded up: enough whatever fraction the order carries."""
-    if order.side == "sell":
-        return extra
-    return extra - (-extra * max(order.maker_ppm, order.taker_ppm) // MILLION)
+def grow(order: Order, extra: int) -> Transfer | None:
+    """The transfer for a replace that needs `extra` more; with the fee on it rounded up, which is enough
+    whatever fraction the order carries. None when nothing is needed."""
+    if extra < 0:
+        raise ValueError(f"{order.order_id}: an order cannot need {extra} more")
+    if extra == 0:
+        return None
+    fee = 0 if order.side == "sell" else -(-extra * max(order.maker_ppm, order.taker_ppm) // MILLION)
+    id = f"grow:{order.order_id}:{order.requested + 1}"
+    return Transfer.grow(id, order.hold_id, extra + fee, reference=f"replace:{order.order_id}")
 
 
 def requested(order: Order, result: Result) -> Order:
@@ -134,6 +139,14 @@ def ending(
         last = not shared or (shared <= over and not any(other in found for other in shared))
         found[id] = hold_id(id, group) if last else None
     return found
+
+
+def also_rejected(
+    orders: Mapping[str, Order], siblings: Mapping[str, Order], rejected: Iterable[str]
+) -> list[str]:
+    """The orders that share a hold with one that was rejected: they were never entered either."""
+    groups = {orders[id].hold_group for id in rejected if id in orders} - {None}
+    return [id for id, order in siblings.items() if order.hold_group in groups and id not in set(rejected)]
 
 
 def marked(orders: Mapping[str, Order], ended: Iterable[str]) -> list[Order]:

@@ -73,10 +73,11 @@ class OrderFunds:
 
         Each item stands for itself and has one result. Every replace that the matching engine may decide on
         has to be told of here, and one whose result is not `ok` must never come before it. `unknown_hold`:
-        there is no such order.
+        there is no such order. `exists_with_different_content`: the order was amended in this call already;
+        what the second one needs depends on what becomes of the first.
 
         Raises:
-            ValueError: as `place`; an order is amended twice; an amount is negative.
+            ValueError: as `place`; an amount is negative.
             Contended: to be tried again as a whole.
         """
         transfers = hold_rules.holds_of(holds)
@@ -92,47 +93,22 @@ class OrderFunds:
             await self._ledger.open(
                 session, {account for hold in holds for account in hold_rules.accounts_of(hold)}
             )
-        orders, growing = await self._grow(session, amends)
-        results = await self._ledger.apply(session, [*transfers.values(), *growing.values()])
-        by_id = {result.id: result for result in results}
-        placed = [by_id[hold.hold_id] for hold in holds]
-        amended = [
-            Result(one.order_id, Code.UNKNOWN_HOLD)
-            if one.order_id not in orders
-            else by_id[growing[one.order_id].id]
-            if one.order_id in growing
-            else Result(one.order_id, Code.OK)
+        first = {one.order_id: one for one in reversed(amends)}
+        orders = await self._lock(session, set(first))
+        growing = {id: hold_rules.grow(order, first[id].extra) for id, order in orders.items()}
+        wanted = [*transfers.values(), *(transfer for transfer in growing.values() if transfer)]
+        results = {result.id: result for result in await self._ledger.apply(session, wanted)}
+        amended: dict[str, Result] = {}
+        for id, transfer in growing.items():
+            amended[id] = results[transfer.id] if transfer else Result(id, Code.OK)
+            orders[id] = hold_rules.requested(orders[id], amended[id])
+        await self._repository.save(session, [*orders.values()])
+        return [results[hold.hold_id] for hold in holds], [
+            Result(one.order_id, Code.CONFLICT)
+            if one is not first[one.order_id]
+            else amended.get(one.order_id, Result(one.order_id, Code.UNKNOWN_HOLD))
             for one in amends
         ]
-        counted = [
-            hold_rules.requested(orders[one.order_id], result)
-            for one, result in zip(amends, amended, strict=True)
-            if one.order_id in orders
-        ]
-        await self._repository.save(session, counted)
-        return placed, amended
-
-    async def _grow(
-        self, session: AsyncSession, amends: Sequence[Amend]
-    ) -> tuple[dict[str, Order], dict[str, Transfer]]:
-        """The orders, locked, and the transfers of those that need more."""
-        if not amends:
-            return {}, {}
-        ids = {one.order_id for one in amends}
-        if len(ids) < len(amends) or any(one.extra < 0 for one in amends):
-            raise ValueError("an order is amended once in a call, and by nothing negative")
-        orders = await self._repository.lock(session, ids)
-        transfers = {
-            one.order_id: Transfer.grow(
-                f"grow:{one.order_id}:{orders[one.order_id].requested + 1}",
-                orders[one.order_id].hold_id,
-                hold_rules.with_fee(one.extra, orders[one.order_id]),
-                reference=f"replace:{one.order_id}",
-            )
-            for one in amends
-            if one.extra and one.order_id in orders
-        }
-        return orders, transfers
 
     async def release(self, session: AsyncSession, order_ids: Sequence[str]) -> list[Result]:
         """Give back what is left of the holds of orders that ended; `already_posted` when nothing is.
@@ -172,8 +148,11 @@ class OrderFunds:
         trades: Sequence[Trade],
         replaced: Sequence[Replaced],
         ended: Sequence[str],
+        rejected: Sequence[str] = (),
     ) -> list[Settled]:
         """`settle` trades, shrink the holds of orders whose replaces are decided, `release` what ended.
+
+        Orders that were `rejected` have ended, and with them those that share their hold.
 
         When no replace of an order is in flight, its hold becomes what the remaining lots need at its limit,
         with the fraction of a fee that it carries. Holds that several orders share only end. Told twice, the
@@ -184,8 +163,11 @@ class OrderFunds:
             Contended: to be tried again as a whole.
         """
         ids = {id for trade in trades for id in (trade.buy_order_id, trade.sell_order_id)}
+        ended = [*ended, *rejected]
         orders = await self._lock(session, ids | {one.order_id for one in replaced} | set(ended))
         siblings = await self._siblings(session, orders, ended)
+        ended += hold_rules.also_rejected(orders, siblings, rejected)
+        orders = siblings | orders
         new, told, transfers = await self._trades(session, trades, orders)
         shrinking = await self._decide(session, orders, replaced, ended, transfers)
         ending = hold_rules.ending(orders, siblings, ended)

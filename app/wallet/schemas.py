@@ -1,29 +1,23 @@
-"""What the endpoints of the wallet take and answer.
-
-Towards people amounts are decimal strings; between roles they are whole smallest units. Times are UTC.
-"""
+"""What the endpoints of the wallet take and answer. Amounts are decimal strings, times are UTC."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from app.instruments import INSTRUMENTS
 from app.wallet.ledger.accounts import Account, AccountKind, check_owner
-from app.wallet.ledger.assets import ASSETS, LARGEST, Asset
+from app.wallet.ledger.assets import ASSETS, Asset
 from app.wallet.ledger.repository import Entry
 from app.wallet.ledger.transfers import Code
 from app.wallet.models import WithdrawalRow
 from app.wallet.withdrawals import State
 
-LARGEST_BATCH = 1000
 Amount = Annotated[str, Field(description="Decimal, exact.", examples=["12.5"])]
 Given = Annotated[Decimal, Field(gt=0, max_digits=40, description="Decimal, as a string.", examples=["12.5"])]
 _WORD = r"^[\x21-\x7e]+$"
-OrderId = Annotated[str, Field(min_length=1, max_length=80, pattern=_WORD)]
 
 
 def _user(owner: str) -> str:
@@ -41,8 +35,6 @@ def _one_of(known: Mapping[str, object]) -> Callable[[str], str]:
 
 
 Owner = Annotated[str, Field(min_length=1, max_length=80, pattern=_WORD), AfterValidator(_user)]
-Units = Annotated[int, Field(gt=0, le=LARGEST, strict=True, description="Whole smallest units.")]
-Symbol = Annotated[str, AfterValidator(_one_of(INSTRUMENTS)), Field(examples=["BTC-USD"])]
 AssetCode = Annotated[str, AfterValidator(_one_of(ASSETS)), Field(examples=["USD"])]
 
 
@@ -200,64 +192,6 @@ class ReportView(BaseModel):
     clean: bool
     imbalances: dict[str, int]
     differences: list[DifferenceView]
-
-
-class HoldBody(_Request):
-    """Funds to hold for an order: of the quote to buy, of the base to sell."""
-
-    order_id: OrderId
-    owner: Owner
-    symbol: Symbol
-    side: Literal["buy", "sell"]
-    amount: Units
-
-
-class TradeBody(_Request):
-    """A trade to settle; the members of the event TradeExecuted."""
-
-    symbol: Symbol
-    trade_id: str = Field(min_length=1, max_length=60, pattern=_WORD)
-    price: int = Field(gt=0, le=LARGEST, strict=True, description="Ticks.")
-    quantity: int = Field(gt=0, le=LARGEST, strict=True, description="Lots.")
-    maker_order_id: OrderId
-    taker_order_id: OrderId
-    taker_side: Literal["buy", "sell"]
-
-
-class HoldBatch(_Request):
-    """Holds, in their order."""
-
-    holds: list[HoldBody] = Field(min_length=1, max_length=LARGEST_BATCH)
-
-
-class ReleaseBatch(_Request):
-    """Orders that ended."""
-
-    order_ids: list[OrderId] = Field(min_length=1, max_length=LARGEST_BATCH)
-
-
-class TradeBatch(_Request):
-    """Trades, in their order; all or none."""
-
-    trades: list[TradeBody] = Field(min_length=1, max_length=LARGEST_BATCH)
-
-
-class OrderResult(BaseModel):
-    """The answer for one order."""
-
-    order_id: str
-    code: Code
-    amount: int = Field(description="Smallest units that were held or given back.")
-
-
-class TradeResult(BaseModel):
-    """A trade as it is settled; smallest units of the quote."""
-
-    symbol: str
-    trade_id: str
-    notional: int
-    buyer_fee: int
-    seller_fee: int
 
 
 def _time(milliseconds: int) -> datetime:

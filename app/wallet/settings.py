@@ -1,18 +1,15 @@
 """What the environment says about fees, withdrawals and the checks of the books."""
 
-import os
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.kit.errors import ConfigurationError
 from app.wallet.fees import FeeSchedule
 from app.wallet.ledger.assets import ASSETS
 
-_SECRETS_DIR = "/run/secrets/tradestack"
 _Bps = Annotated[Decimal, Field(ge=0, le=1000, decimal_places=2)]
 
 
@@ -30,9 +27,6 @@ class WalletSettings(BaseSettings):
     Nothing of an asset that is not named."""
     reconcile_seconds: float = Field(default=300.0, ge=1, le=86_400)
     """Between two reconciliations."""
-    internal_token: SecretStr | None = Field(default=None, min_length=32)
-    """What other roles send to the internal endpoints; a file `app_wallet_internal_token` in APP_SECRETS_DIR.
-    Without one these answer only callers on the same machine's loopback address, as in the `all` role."""
 
     @field_validator("unproved_limits")
     @classmethod
@@ -50,9 +44,8 @@ class WalletSettings(BaseSettings):
         Raises:
             ConfigurationError: names every variable that is wrong.
         """
-        secrets = Path(os.environ.get("APP_SECRETS_DIR", _SECRETS_DIR))
         try:
-            return cls(_secrets_dir=secrets if secrets.is_dir() else None, **overrides)  # type: ignore[arg-type]
+            return cls(**overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             problems = (
                 f"APP_WALLET_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"

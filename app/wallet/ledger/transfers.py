@@ -15,7 +15,8 @@ from app.wallet.ledger.assets import LARGEST
 
 LONGEST_ID = 100
 LONGEST_REFERENCE = 120
-LARGEST_BATCH = 8000
+LARGEST_BATCH = 1_000_000
+"""What the parameter of one statement carries; PostgreSQL takes a gigabyte."""
 LONGEST_TIMEOUT = 366 * 86_400
 """Seconds."""
 

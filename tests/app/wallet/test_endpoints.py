@@ -2,17 +2,13 @@
 
 import json
 
-import httpx
 import pytest
 
-from app.wallet.internal import TOKEN_HEADER
-from app.wallet.settings import WalletSettings
 from tests.app.wallet.conftest import Api, sender
 
 ANNA, BEN = sender("anna"), sender("ben")
 OPERATOR = sender("olga", "read", "admin")
 OPERATIONS = "/api/wallet/operations"
-INTERNAL = "/internal/wallet"
 
 
 async def deposit(
@@ -26,22 +22,6 @@ async def deposit(
     }
     found: dict[str, str] = await api.by(OPERATOR).post(f"{OPERATIONS}/deposits", body, status)
     return found
-
-
-def hold(id: str, owner: str, side: str, amount: int) -> dict[str, object]:
-    return {"order_id": id, "owner": owner, "symbol": "BTC-USD", "side": side, "amount": amount}
-
-
-def trade(id: str, price: int, quantity: int) -> dict[str, object]:
-    return {
-        "symbol": "BTC-USD",
-        "trade_id": id,
-        "price": price,
-        "quantity": quantity,
-        "maker_order_id": "s",
-        "taker_order_id": "b",
-        "taker_side": "buy",
-    }
 
 
 async def test_a_deposit_is_booked_once(api: Api) -> None:
@@ -136,92 +116,3 @@ async def test_wrong_questions_about_the_ledger_are_refused(api: Api) -> None:
     assert (await api.get("/api/wallet/ledger", 404, asset="XXX"))["code"] == "unknown-asset"
     for wrong in ({"account": "custody"}, {"limit": 0}, {"limit": 501}, {"before": 2**63}):
         assert (await api.get("/api/wallet/ledger", 422, asset="USD", **wrong))["code"] == "invalid-request"
-
-
-async def test_orders_are_held_settled_and_released(api: Api) -> None:
-    await deposit(api, "anna", "1000")
-    await deposit(api, "ben", "1", "BTC")
-    held = await api.post(
-        f"{INTERNAL}/holds",
-        {"holds": [hold("b", "anna", "buy", 10**10 * 2), hold("s", "ben", "sell", 10**6)]},
-    )
-    assert held == [
-        {"order_id": "b", "code": "ok", "amount": 20_000_000_000},
-        {"order_id": "s", "code": "ok", "amount": 1_000_000},
-    ]
-    settled = await api.post(f"{INTERNAL}/settlements", {"trades": [trade("1", 1_000_000, 1000)]})
-    assert settled == [
-        {
-            "symbol": "BTC-USD",
-            "trade_id": "1",
-            "notional": 10_000_000_000,
-            "buyer_fee": 20_000_000,
-            "seller_fee": 10_000_000,
-        }
-    ]
-    assert await api.post(f"{INTERNAL}/settlements", {"trades": [trade("1", 1_000_000, 1000)]}) == settled
-    assert await api.post(f"{INTERNAL}/releases", {"order_ids": ["b", "s", "x"]}) == [
-        {"order_id": "b", "code": "ok", "amount": 9_980_000_000},
-        {"order_id": "s", "code": "already_posted", "amount": 0},
-        {"order_id": "x", "code": "unknown_hold", "amount": 0},
-    ]
-    assert await api.by(ANNA).get("/api/wallet/balances") == [
-        {"asset": "BTC", "available": "0.01", "held": "0"},
-        {"asset": "USD", "available": "899.8", "held": "0"},
-    ]
-    assert await api.by(BEN).get("/api/wallet/balances") == [
-        {"asset": "BTC", "available": "0.99", "held": "0"},
-        {"asset": "USD", "available": "99.9", "held": "0"},
-    ]
-    report = await api.by(OPERATOR).post(f"{OPERATIONS}/reconciliation")
-    assert report == {"clean": True, "imbalances": {"BTC": 0, "USD": 0}, "differences": []}
-
-
-async def test_a_settlement_that_cannot_be_names_its_trades(api: Api) -> None:
-    body = {"trades": [trade("1", 1_000_000, 1000)]}
-    problem = await api.post(f"{INTERNAL}/settlements", body, 409)
-    assert problem["code"] == "settlement-refused"
-    assert problem["refused"] == {"BTC-USD:1": "there is no order b"}
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        ("holds", {"holds": []}),
-        ("holds", {"holds": [hold("x" * 81, "anna", "buy", 1)]}),
-        ("holds", {"holds": [hold("x", "anna", "hold", 1)]}),
-        ("holds", {"holds": [hold("x", "anna", "buy", 2**63)]}),
-        ("holds", {"holds": [hold("x", "platform", "buy", 1)]}),
-        ("holds", {"holds": [{**hold("x", "anna", "buy", 1), "amount": "1"}]}),
-        ("holds", {"holds": [{**hold("x", "anna", "buy", 1), "symbol": "X"}]}),
-        ("holds", {"holds": [hold(str(n), "anna", "buy", 1) for n in range(1001)]}),
-        ("releases", {"order_ids": [""]}),
-        ("releases", {"order_ids": ["\x00"]}),
-        ("settlements", {"trades": [{**trade("1", 1, 1), "price": 0}]}),
-        ("settlements", {"trades": [{**trade("1", 1, 1), "other": 0}]}),
-    ],
-)
-async def test_wrong_batches_are_refused(api: Api, path: str, body: object) -> None:
-    assert (await api.post(f"{INTERNAL}/{path}", body, 422))["code"] == "invalid-request"
-
-
-async def test_other_machines_need_the_internal_token(api: Api) -> None:
-    app = api.client._transport.app  # type: ignore[attr-defined]
-    far = httpx.ASGITransport(app, client=("10.0.0.9", 4711))
-    async with httpx.AsyncClient(transport=far, base_url="http://wallet") as client:
-        response = await client.post(f"{INTERNAL}/releases", json={"order_ids": ["x"]})
-    assert (response.status_code, response.json()["code"]) == (403, "internal-only")
-
-
-class TestWithToken:
-    @pytest.fixture
-    def settings(self) -> WalletSettings:
-        return WalletSettings.load(internal_token="t" * 32)
-
-    async def test_the_internal_token_is_checked(self, api: Api) -> None:
-        body = {"order_ids": ["x"]}
-        for headers in ({}, {TOKEN_HEADER: "u" * 32}, {TOKEN_HEADER: "t" * 31}, {TOKEN_HEADER: "ä"}):
-            raw = {name: value.encode() for name, value in headers.items()}
-            problem = await api.post(f"{INTERNAL}/releases", body, 403, headers=raw)
-            assert problem["code"] == "internal-only"
-        await api.post(f"{INTERNAL}/releases", body, headers={TOKEN_HEADER: "t" * 32})

@@ -146,9 +146,11 @@ async def test_places_and_amends_go_in_one_call(wallet: Wallet) -> None:
     )
     assert [r.code for r in placed + amended] == [Code.OK, Code.OK]
     assert (await funds(wallet, "buyer", "USD"))[1] == 10_500
-    for wrong in ([Amend("b", 1), Amend("b", 1)], [Amend("b", -1)]):
-        with pytest.raises(ValueError, match="amended"):
-            await wallet.transact(lambda s: wallet.orders.amend(s, wrong))  # noqa: B023
+    twice = [Amend("b", 7), Amend("b", 9)]
+    results = await wallet.transact(lambda session: wallet.orders.amend(session, twice))
+    assert [result.code for result in results] == [Code.OK, Code.CONFLICT]
+    with pytest.raises(ValueError, match="cannot need -1 more"):
+        await amend(wallet, "b", -1)
 
 
 ticks, lots = st.integers(1, 400), st.integers(1, 40)

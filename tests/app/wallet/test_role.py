@@ -73,7 +73,7 @@ async def test_the_role_serves_sweeps_and_tells(tmp_path: Path) -> None:
             paths = (await client.get("/openapi.json")).json()["paths"]
         assert 'ledger_imbalance{asset="USD"} 0.0' in metrics
         assert "ledger_differences 0.0" in metrics
-        assert len([path for path in paths if path.startswith("/internal/wallet/")]) == 3
+        assert not [path for path in paths if path.startswith("/internal/")]
 
 
 @pytest.mark.parametrize("failures", [4, 5])
@@ -100,7 +100,6 @@ def test_the_settings_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("APP_WALLET_MAKER_FEE_BPS", "-1")
     monkeypatch.setenv("APP_WALLET_TAKER_FEE_BPS", "0.001")
     monkeypatch.setenv("APP_WALLET_UNPROVED_LIMITS", '{"XXX": "1"}')
-    monkeypatch.setenv("APP_WALLET_INTERNAL_TOKEN", "short")
     with pytest.raises(ConfigurationError) as error:
         WalletSettings.load()
     lines = str(error.value).splitlines()
@@ -108,21 +107,13 @@ def test_the_settings_say_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None
         "APP_WALLET_MAKER_FEE_BPS",
         "APP_WALLET_TAKER_FEE_BPS",
         "APP_WALLET_UNPROVED_LIMITS",
-        "APP_WALLET_INTERNAL_TOKEN",
     ]
-    assert "short" not in str(error.value).partition("APP_WALLET_INTERNAL_TOKEN")[2]
 
 
-def test_the_settings_come_from_environment_and_files(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "app_wallet_internal_token").write_text("s" * 40)
-    monkeypatch.setenv("APP_SECRETS_DIR", str(tmp_path))
+def test_the_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("APP_WALLET_MAKER_FEE_BPS", "2.25")
     monkeypatch.setenv("APP_WALLET_UNPROVED_LIMITS", '{"USD": "0.5"}')
     settings = WalletSettings.load()
-    assert settings.internal_token is not None
-    assert settings.internal_token.get_secret_value() == "s" * 40
     assert (settings.fees.maker, settings.fees.taker) == (225, 2000)
     assert settings.taker_fee_bps == Decimal(20)
     assert (settings.unproved_limit("USD"), settings.unproved_limit("BTC")) == (50_000_000, 0)
