@@ -1,13 +1,14 @@
-"""Tables of orders and their fills: prices are ticks, quantities lots, times Unix milliseconds, 0 is "none"."""
+"""Tables of orders and fills: prices are ticks, quantities lots, times Unix milliseconds, 0 is "none"."""
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
 
-OPEN = ("pending", "open", "waiting", "partially_filled")
-"""Statuses of orders that may still trade; `pending` ones are journaled, their first changes not read yet."""
-_IS_OPEN = text("status IN ('pending', 'open', 'waiting', 'partially_filled')")
+IS_OPEN = text("status IN ('pending', 'open', 'waiting', 'partially_filled')")
+"""Orders that may still trade; `pending` ones are journaled, their first changes are not read yet. Literal,
+so that the index on open orders fits whatever the plan."""
+_IS_PAIR = '"group" IS NOT NULL'
 
 
 class OrderRow(Base):
@@ -22,9 +23,10 @@ class OrderRow(Base):
             "ix_orders_open",
             "owner",
             "order_id",
-            postgresql_where=_IS_OPEN,
-            sqlite_where=_IS_OPEN,
+            postgresql_where=IS_OPEN,
+            sqlite_where=IS_OPEN,
         ),
+        Index("ix_orders_group", "group", postgresql_where=text(_IS_PAIR), sqlite_where=text(_IS_PAIR)),
     )
 
     order_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

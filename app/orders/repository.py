@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, String, Table, Update, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import TypeEngine
 
+from app.events.matching import MatchingOutput
 from app.kit.bulk import document, insert_rows, per_row, rows, table_of
 from app.kit.database import Database
+from app.orders.changes import ENTERED, REJECTED, Fill, effect_of
 from app.orders.models import FillRow, OrderRow
 
 
@@ -46,6 +50,27 @@ class OrderRecord:
 
 
 _NAMES = [field.name for field in fields(OrderRecord)]
+_FILL = [field.name for field in fields(Fill)]
+_CHANGE: dict[str, TypeEngine[Any]] = {
+    "order_id": BigInteger(),
+    "changed_at": BigInteger(),
+    "status": String(),
+    "quantity": BigInteger(),
+    "less": BigInteger(),
+    "price": BigInteger(),
+    "stop_price": BigInteger(),
+    "remaining": BigInteger(),
+    "filled": BigInteger(),
+    "cost": BigInteger(),
+    "reason": String(),
+    "answer_status": String(),
+    "answer_filled": BigInteger(),
+    "answer_reason": String(),
+}
+"""Columns of `OrderChange`."""
+_STOPS = ("stop", "stop_limit", "take_profit", "take_profit_limit")
+_UNPRICED = ("market", "stop", "take_profit")
+"""Types whose limit price is the engine's own, for their protection."""
 _PLACED = {name: f"placed_{name}" for name in ("quantity", "price", "stop_price")}
 
 
@@ -63,6 +88,15 @@ class OrderRepository:
         ]
         self._known = per_row(database, given, select(*as_placed), keys)
         self._last_id = select(func.coalesce(func.max(orders.c.order_id), 0))
+        self._change = _changing(database, orders)
+        self._reject_partners = _rejecting_partners(database, orders)
+        self._insert_fills = insert_rows(
+            database, self._fills, _FILL, order="order_id"
+        ).on_conflict_do_nothing()
+        ids = rows(database, order_id=BigInteger())
+        self._by_id = per_row(
+            database, ids, select(*(orders.c[name] for name in _NAMES)), {"order_id": orders.c.order_id}
+        )
 
     async def known(
         self, session: AsyncSession, keys: Sequence[tuple[str, str]]
@@ -86,6 +120,62 @@ class OrderRepository:
     async def last_id(self, session: AsyncSession) -> int:
         """The largest order id; 0 when there is no order."""
         return int(await session.scalar(self._last_id) or 0)
+
+    async def apply(self, session: AsyncSession, outputs: Sequence[MatchingOutput]) -> list[OrderRecord]:
+        """Bring orders and fills to where these outputs leave them; returns the orders that are now filled.
+
+        Outputs come once and in order for each symbol; those of orders that are not known have no effect.
+        """
+        effect = effect_of(outputs)
+        if effect.orders:
+            changes = sorted(effect.orders.values(), key=lambda change: change.order_id)
+            await session.execute(self._change, document(asdict(change) for change in changes))
+        if effect.rejected:
+            await session.execute(
+                self._reject_partners, document(asdict(change) for change in effect.rejected)
+            )
+        if effect.fills:
+            await session.execute(self._insert_fills, document(asdict(fill) for fill in effect.fills))
+        if not effect.completed:
+            return []
+        wanted = document({"order_id": order_id} for order_id in effect.completed)
+        return [_record(row) for row in await session.execute(self._by_id, wanted)]
+
+
+def _changing(database: Database, orders: Table) -> Update:
+    """The statement that applies rows of `OrderChange`."""
+    given = rows(database, **_CHANGE)
+    new, old = given.c, orders.c
+    entered = case((old.order_type.in_(_STOPS), "waiting"), else_="open")
+    answered = new.answer_status != ""
+    return (
+        update(orders)
+        .where(old.order_id == new.order_id)
+        .values(
+            status=case((new.status == "", old.status), (new.status == ENTERED, entered), else_=new.status),
+            quantity=func.coalesce(new.quantity, old.quantity) - new.less,
+            price=case((old.order_type.in_(_UNPRICED), old.price), else_=func.coalesce(new.price, old.price)),
+            stop_price=func.coalesce(new.stop_price, old.stop_price),
+            remaining=func.coalesce(new.remaining, old.remaining),
+            filled=old.filled + new.filled,
+            cost=old.cost + new.cost,
+            reason=func.coalesce(new.reason, old.reason),
+            answer_status=case((answered, new.answer_status), else_=old.answer_status),
+            answer_filled=case((answered, new.answer_filled), else_=old.answer_filled),
+            answer_reason=case((answered, new.answer_reason), else_=old.answer_reason),
+            changed_at=new.changed_at,
+        )
+    )
+
+
+def _rejecting_partners(database: Database, orders: Table) -> Update:
+    """The statement that ends the second order of each pair whose first one was rejected: that tells both."""
+    given = rows(database, order_id=BigInteger(), reason=String(), changed_at=BigInteger())
+    return (
+        update(orders)
+        .where(orders.c.group == given.c.order_id, orders.c.status == "pending")
+        .values(status=REJECTED, remaining=0, reason=given.c.reason, changed_at=given.c.changed_at)
+    )
 
 
 def _columns(order: OrderRecord) -> dict[str, object]:

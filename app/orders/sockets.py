@@ -1,0 +1,346 @@
+"""The WebSocket server of orders: on the port of the REST API, behind the same login."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import socket
+import time
+from typing import Any, cast
+
+import jwt
+from fastapi import FastAPI, Request
+from picows import (
+    WSAutoPingStrategy,
+    WSCloseCode,
+    WSFrame,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    WSUpgradeResponseWithListener,
+)
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from prometheus_client import Gauge
+
+from app.kit import logs
+from app.kit.auth import LEEWAY_SECONDS, Authenticator, Method, Principal
+from app.kit.problems import MEDIA_TYPE, Problem
+from app.kit.runtime import Runtime
+from app.kit.web import HttpServer
+from app.orders.conversation import Conversation, encoded
+from app.orders.service import Trading
+from app.orders.stream import Executions
+
+PATH = "/api/orders/stream"
+MOST_BYTES = 16 * 1024
+"""Of a client's message, in however many fragments."""
+MOST_UNREAD = 256 * 1024
+"""Bytes that wait for a client before it counts as too slow and is disconnected."""
+MOST_MESSAGES = 500
+"""Of a client in one second."""
+LOGIN_SECONDS = 10.0
+NOT_AUTHENTICATED = 4401
+TOO_SLOW = 4408
+_PING_SECONDS = 20.0
+_GOODBYE_SECONDS = 2.0
+_CLOSES_PER_SECOND = 500.0
+_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
+_log = logs.get(__name__)
+_open = Gauge("order_websockets_active", "Open WebSocket connections of orders")
+
+
+class Connection(WSListener):
+    """One client: frames in, messages out; what they mean is left to its conversation."""
+
+    def __init__(self, server: "OrderServer", upgrade: Request) -> None:
+        self._server = server
+        self._upgrade = upgrade
+        self.transport: WSTransport | None = None
+        self._conversation = Conversation(server.trading, self)
+        self._sent = 0
+        self._fragments: bytes | None = None
+        self._second = 0.0
+        self._messages = 0
+        self._user: Principal | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def push(self, message: dict[str, Any]) -> None:
+        """Send a message with the connection's next number, unless the client reads too slowly."""
+        transport = self.transport
+        if transport is None or transport.is_close_frame_sent:
+            return
+        if transport.underlying_transport.get_write_buffer_size() > MOST_UNREAD:
+            self.close(TOO_SLOW, f"more than {MOST_UNREAD} bytes are unread")
+            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self.hang_up)
+            return
+        self._sent += 1
+        transport.send(WSMsgType.TEXT, encoded({"seq": self._sent, **message}))
+
+    def close(self, code: WSCloseCode | int, reason: str) -> None:
+        """Say goodbye."""
+        if self.transport is not None and not self.transport.is_close_frame_sent:
+            self.transport.send_close(cast(WSCloseCode, code), reason)
+
+    def hang_up(self) -> None:
+        """End the connection, whatever the client does."""
+        if self.transport is not None:
+            self.transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Called once, after the handshake."""
+        self.transport = transport
+        connected: socket.socket = transport.underlying_transport.get_extra_info("socket")
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_UNREAD)
+        self._server.connections.add(self)
+        _open.inc()
+        self._timer = asyncio.get_running_loop().call_later(
+            LOGIN_SECONDS, self.close, NOT_AUTHENTICATED, f"log in within {LOGIN_SECONDS:.0f} seconds"
+        )
+        headers = self._upgrade.headers
+        if "authorization" in headers or "x-api-key" in headers:
+            self._conversation.logging_in = asyncio.create_task(self._log_in_by_headers())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Called once, however the connection ended."""
+        if self.transport is None:
+            return
+        self.transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._user is not None:
+            self._server.executions.leave(self._user.user_id, self)
+        self._conversation.end()
+        self._server.left(self)
+        _open.dec()
+
+    def pause_writing(self) -> None:
+        """The write buffer is over the transport's mark; `push` bounds it."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Called for each frame of the client; pings are answered before they come here."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            if not transport.is_close_frame_sent:
+                transport.send_close(frame.get_close_code() if frame.payload_size else WSCloseCode.OK)
+            transport.disconnect()
+        elif transport.is_close_frame_sent or frame.msg_type not in _DATA:
+            return
+        elif self._asks_too_much():
+            self._refuse(WSCloseCode.POLICY_VIOLATION, f"at most {MOST_MESSAGES} messages in a second")
+        elif frame.msg_type == WSMsgType.BINARY:
+            self._refuse(WSCloseCode.UNSUPPORTED_DATA, "messages are text")
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "no extension was agreed on")
+        elif (frame.msg_type == WSMsgType.CONTINUATION) != (self._fragments is not None):
+            self._refuse(WSCloseCode.PROTOCOL_ERROR, "fragments of a message follow each other")
+        else:
+            self._take((self._fragments or b"") + frame.get_payload_as_bytes(), whole=frame.fin)
+
+    def _asks_too_much(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1:
+            self._second, self._messages = now, 0
+        self._messages += 1
+        return self._messages > MOST_MESSAGES
+
+    def _refuse(self, code: WSCloseCode, reason: str) -> None:
+        self.close(code, reason)
+        if self.transport is not None:
+            self.transport.disconnect()
+
+    def _take(self, message: bytes, *, whole: bool) -> None:
+        if len(message) > MOST_BYTES:
+            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"a message has at most {MOST_BYTES} bytes")
+            return
+        self._fragments = None if whole else message
+        if whole:
+            self._conversation.take(message)
+
+    async def log_in(self, token: str) -> Principal:
+        """Who the token is of; from now on the connection is theirs.
+
+        Raises:
+            Problem: the token is not good, or of another user than the one that is logged in.
+            Unavailable: that cannot be told now.
+        """
+        user = await self._server.authenticator.token(token)
+        self._admit(user, token)
+        return user
+
+    async def _log_in_by_headers(self) -> None:
+        try:
+            user = await self._server.authenticator.request(self._upgrade)
+            _, _, token = self._upgrade.headers.get("authorization", "").partition(" ")
+            self._admit(user, token.strip() if user.method is Method.TOKEN else None)
+        except Problem as problem:
+            self.close(NOT_AUTHENTICATED, problem.code)
+        except Exception as error:
+            _log.warning("login is not checked", reason=repr(error))
+            self.close(WSCloseCode.TRY_AGAIN_LATER, "login cannot be checked now")
+        else:
+            self._conversation.greet()
+
+    def _admit(self, user: Principal, token: str | None) -> None:
+        if "read" not in user.scopes:
+            raise Problem(403, "insufficient-scope", "This needs the scope read.")
+        if self._user is not None and self._user.user_id != user.user_id:
+            raise Problem(403, "another-user", "The connection belongs to another user.")
+        if self.transport is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        if token is not None:
+            # The signature was checked above; this reads when it ends.
+            ends = jwt.decode(token, options={"verify_signature": False})["exp"]
+            self._timer = asyncio.get_running_loop().call_later(
+                max(0.0, ends + LEEWAY_SECONDS - time.time()), self.close, NOT_AUTHENTICATED, "token-expired"
+            )
+        if self._user is None:
+            self._server.executions.join(user.user_id, self)
+        self._user = user
+        self._conversation.user = user
+
+
+class _Upgraded(asyncio.BufferedProtocol):
+    """Takes a connection over from uvicorn, which hands over what it has read of the handshake."""
+
+    def __init__(self, server: "OrderServer") -> None:
+        self._inner = WSProtocol(
+            None,
+            None,
+            False,
+            server.accept,
+            logging.getLogger("picows.server"),
+            True,
+            5.0,
+            True,
+            _PING_SECONDS,
+            _PING_SECONDS,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            True,
+            MOST_BYTES,
+            None,
+            4096,
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """The handshake."""
+        while data:
+            room = self._inner.get_buffer(len(data))
+            size = min(len(room), len(data))
+            room[:size], data = data[:size], data[size:]
+            self._inner.buffer_updated(size)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See `asyncio.BufferedProtocol`."""
+        return cast(memoryview, self._inner.get_buffer(sizehint))
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See `asyncio.BufferedProtocol`."""
+        self._inner.buffer_updated(nbytes)
+
+    def eof_received(self) -> bool:
+        """See `asyncio.BufferedProtocol`."""
+        return bool(self._inner.eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """See `asyncio.BaseProtocol`."""
+        self._inner.resume_writing()
+
+
+class OrderServer(HttpServer):
+    """Serves the REST API and, at `PATH`, WebSockets."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        app: FastAPI,
+        trading: Trading,
+        executions: Executions,
+        authenticator: Authenticator,
+    ) -> None:
+        def upgraded(**_: object) -> _Upgraded:
+            return _Upgraded(self)
+
+        super().__init__(runtime, app, websocket=cast(type[asyncio.Protocol], upgraded))
+        self._role = runtime
+        self._app = app
+        self.trading = trading
+        self.executions = executions
+        self.authenticator = authenticator
+        self.connections: set[Connection] = set()
+        self._fewer = asyncio.Event()
+
+    def accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        """Answer a handshake."""
+        path, _, query = request.path.decode("latin-1").partition("?")
+        if path == PATH and self._role.ready:
+            headers = [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in request.headers.items()
+            ]
+            scope = {
+                "type": "http",
+                "app": self._app,
+                "method": "GET",
+                "path": path,
+                "raw_path": path.encode("latin-1"),
+                "query_string": query.encode("latin-1"),
+                "headers": headers,
+                "client": None,
+            }
+            return Connection(self, Request(scope, _no_body))
+        if path == PATH:
+            problem = Problem(503, "not-ready", self._role.pending)
+        else:
+            problem = Problem(404, "not-found", f"No WebSocket is served at {path[:256]}.")
+        response = WSUpgradeResponse.create_error_response(
+            problem.status, problem.document(), {"Content-Type": MEDIA_TYPE}
+        )
+        return WSUpgradeResponseWithListener(response, None)
+
+    def left(self, connection: Connection) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self._fewer.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Close every WebSocket with 1012, a few at a time, then end as `HttpServer` does."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        leaving = list(self.connections)
+        random.shuffle(leaving)
+        spread = min(seconds * 0.5, len(leaving) / _CLOSES_PER_SECOND)
+        for number, connection in enumerate(leaving, 1):
+            connection.close(WSCloseCode.SERVICE_RESTART, "service restart")
+            ahead = begun + spread * number / len(leaving) - loop.time()
+            if ahead > 0.05:
+                await asyncio.sleep(ahead)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_SECONDS):
+                while self.connections:
+                    self._fewer.clear()
+                    await self._fewer.wait()
+        for connection in tuple(self.connections):
+            connection.hang_up()
+        await super().drain(max(1.0, seconds - (loop.time() - begun)))
+
+
+async def _no_body() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
