@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kit import web
+from app.kit import auth, web
 from app.kit.auth import (
     ALGORITHM,
     Authenticator,
@@ -213,7 +213,8 @@ class NoKeys:
 async def test_a_new_key_is_found_and_an_old_one_forgotten() -> None:
     old, new = Issuer("old"), Issuer("new")
     published = Published(old)
-    authenticator = Authenticator(published.keys, NoKeys())
+    start = time.time() - published.at
+    authenticator = Authenticator(published.keys, NoKeys(), lambda: start + published.at)
     assert (await authenticator.token(old.token("u-1"))).method is Method.TOKEN
     published.at += 1
     published.issuers.append(new)
@@ -221,10 +222,63 @@ async def test_a_new_key_is_found_and_an_old_one_forgotten() -> None:
     assert published.asked == 2
     published.issuers.remove(old)
     published.at += 299
-    assert (await authenticator.token(old.token("u-1"))).user_id == "u-1"
-    published.at += 1
+    token = old.token("u-1")
+    assert (await authenticator.token(token)).user_id == "u-1"
+    published.at += 60
     with pytest.raises(Problem):
-        await authenticator.token(old.token("u-1"))
+        await authenticator.token(token)
+
+
+class Keys:
+    """One issuer's key, and how often it was needed."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.source = Published(issuer).keys
+        self.needed = 0
+
+    async def key(self, kid: str) -> jwt.PyJWK | None:
+        self.needed += 1
+        return await self.source.key(kid)
+
+
+async def test_a_token_is_verified_once_a_minute() -> None:
+    issuer, at = Issuer(), [time.time()]
+    keys = Keys(issuer)
+    authenticator = Authenticator(keys, NoKeys(), lambda: at[0])
+    token = issuer.token("u-1", "read", exp=int(at[0]) + 100)
+    for ahead, needed in ((0, 1), (59, 1), (2, 2), (30, 2)):
+        at[0] += ahead
+        assert (await authenticator.token(token)).scopes == {"read"}
+        assert keys.needed == needed
+    at[0] += 15
+    with pytest.raises(Problem) as refused:
+        await authenticator.token(token)
+    assert refused.value.code == "token-expired"
+
+
+async def test_a_clock_that_is_set_back_makes_no_token_good_for_longer() -> None:
+    issuer, at = Issuer(), [time.time()]
+    keys = Keys(issuer)
+    authenticator = Authenticator(keys, NoKeys(), lambda: at[0])
+    token = issuer.token("u-1", iat=int(at[0]) - 100, nbf=int(at[0]) - 100)
+    await authenticator.token(token)
+    at[0] -= 50
+    await authenticator.token(token)
+    assert keys.needed == 2
+
+
+async def test_only_so_many_verified_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auth, "_VERIFIED_TOKENS", 3)
+    issuer = Issuer()
+    keys = Keys(issuer)
+    authenticator = Authenticator(keys, NoKeys())
+    tokens = [issuer.token(f"u-{number}") for number in range(4)]
+    for token in tokens:
+        await authenticator.token(token)
+    assert [(await authenticator.token(token)).user_id for token in tokens[1:]] == ["u-1", "u-2", "u-3"]
+    assert keys.needed == 4
+    await authenticator.token(tokens[0])
+    assert keys.needed == 5
 
 
 async def test_unknown_keys_do_not_become_load() -> None:
