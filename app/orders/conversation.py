@@ -164,7 +164,8 @@ class Conversation:
         return {"order": await self._trading.replace(self._owner, request.order_id, request)}
 
     async def _cancel_all(self, request: _CancelAll) -> Content:
-        return {"orders": await self._trading.cancel_all(self._owner, request.symbol)}
+        await self._trading.cancel_all(self._owner, request.symbol)
+        return {}
 
     async def _cancel_after(self, request: _CancelAfter) -> Content:
         return dict(await self._trading.cancel_after(self._owner, request.seconds))

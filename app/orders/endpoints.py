@@ -1,6 +1,7 @@
 """REST API of orders, and the entry of the role."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
@@ -26,7 +27,6 @@ from app.orders.schemas import (
     BookView,
     CancelAfterBody,
     CancelAfterView,
-    CancelledView,
     ClientOrderId,
     FillPage,
     FillView,
@@ -136,14 +136,14 @@ async def orders(
     )
 
 
-@router.delete("")
+@router.delete("", status_code=204)
 async def cancel_all(
     trading: Services,
     user: Trader,
     symbol: Annotated[SymbolText | None, Query(description="Only those of this instrument.")] = None,
-) -> CancelledView:
-    """Cancel every open order."""
-    return CancelledView(orders=await trading.cancel_all(user.user_id, symbol))
+) -> None:
+    """Cancel every open order: all are when this is answered."""
+    await trading.cancel_all(user.user_id, symbol)
 
 
 @router.get("/fills")
@@ -236,9 +236,9 @@ def create_app(runtime: Runtime, trading: Trading) -> FastAPI:
     return app
 
 
-async def serve(runtime: Runtime) -> None:
-    """Run the role."""
-    client = MatchingClient(runtime)
+async def serve(runtime: Runtime, connect: Callable[[Runtime], MatchingClient] = MatchingClient) -> None:
+    """Run the role; `connect` makes the client of the matching engine."""
+    client = connect(runtime)
     database, bus = runtime.backends.database, runtime.backends.bus
     trading = Trading(client, database, OrderHistory())
     app = create_app(runtime, trading)

@@ -128,12 +128,6 @@ class StateView(BaseModel):
     reason: str
 
 
-class CancelledView(BaseModel):
-    """Orders that were cancelled."""
-
-    orders: list[StateView]
-
-
 class ItemView(BaseModel):
     """The answer for one order of a batch: the order, or a problem document."""
 
@@ -188,30 +182,30 @@ class OrderView(BaseModel):
     def of(cls, order: OrderRecord) -> "OrderView":
         """From its row."""
         instrument = INSTRUMENTS[order.symbol]
-        values: dict[str, Any] = dict(
-            order_id=str(order.order_id),
-            client_order_id=order.client_order_id,
-            symbol=order.symbol,
-            side=order.side,
-            order_type=order.order_type,
-            time_in_force=order.time_in_force,
-            quantity=terms.quantity_text(instrument, order.quantity),
-            price=terms.price_text(instrument, order.price),
-            stop_price=terms.price_text(instrument, order.stop_price),
-            expires_at=terms.moment(order.expires_at) if order.expires_at else None,
-            self_trade_prevention=order.self_trade_prevention,
-            post_only=order.post_only,
-            origin=order.origin,
-            group=None if order.group is None else str(order.group),
-            status=order.status,
-            filled=terms.quantity_text(instrument, order.filled),
-            remaining=terms.quantity_text(instrument, order.remaining),
-            filled_value=terms.value_text(instrument, order.cost),
-            average_price=terms.average_text(instrument, order.cost, order.filled),
-            reason=order.reason,
-            created_at=terms.moment(order.created_at),
-            changed_at=terms.moment(order.changed_at),
-        )
+        values: dict[str, Any] = {
+            "order_id": str(order.order_id),
+            "client_order_id": order.client_order_id,
+            "symbol": order.symbol,
+            "side": order.side,
+            "order_type": order.order_type,
+            "time_in_force": order.time_in_force,
+            "quantity": terms.quantity_text(instrument, order.quantity),
+            "price": terms.price_text(instrument, order.price),
+            "stop_price": terms.price_text(instrument, order.stop_price),
+            "expires_at": terms.moment(order.expires_at) if order.expires_at else None,
+            "self_trade_prevention": order.self_trade_prevention,
+            "post_only": order.post_only,
+            "origin": order.origin,
+            "group": None if order.group is None else str(order.group),
+            "status": order.status,
+            "filled": terms.quantity_text(instrument, order.filled),
+            "remaining": terms.quantity_text(instrument, order.remaining),
+            "filled_value": terms.value_text(instrument, order.cost),
+            "average_price": terms.average_text(instrument, order.cost, order.filled),
+            "reason": order.reason,
+            "created_at": terms.moment(order.created_at),
+            "changed_at": terms.moment(order.changed_at),
+        }
         return cls.model_construct(**values)
 
 
@@ -239,17 +233,17 @@ class FillView(BaseModel):
     def of(cls, fill: Fill) -> "FillView":
         """From its row."""
         instrument = INSTRUMENTS[fill.symbol]
-        values: dict[str, Any] = dict(
-            order_id=str(fill.order_id),
-            trade_id=str(fill.trade_id),
-            symbol=fill.symbol,
-            side=fill.side,
-            price=terms.price_text(instrument, fill.price),
-            quantity=terms.quantity_text(instrument, fill.quantity),
-            value=terms.value_text(instrument, fill.price * fill.quantity),
-            liquidity="maker" if fill.maker else "taker",
-            time=terms.moment(fill.at),
-        )
+        values: dict[str, Any] = {
+            "order_id": str(fill.order_id),
+            "trade_id": str(fill.trade_id),
+            "symbol": fill.symbol,
+            "side": fill.side,
+            "price": terms.price_text(instrument, fill.price),
+            "quantity": terms.quantity_text(instrument, fill.quantity),
+            "value": terms.value_text(instrument, fill.price * fill.quantity),
+            "liquidity": "maker" if fill.maker else "taker",
+            "time": terms.moment(fill.at),
+        }
         return cls.model_construct(**values)
 
 

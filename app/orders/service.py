@@ -149,8 +149,8 @@ class Trading:
         )
         return await self._change("replace", order, command)
 
-    async def cancel_all(self, owner: str, symbol: str | None) -> list[StateView]:
-        """Take every open order of a user out, of one symbol if one is given.
+    async def cancel_all(self, owner: str, symbol: str | None) -> None:
+        """Take every open order of a user out, of one symbol if one is given; they are when this returns.
 
         Raises:
             Problem: 422 `unknown-symbol`, `halted`.
@@ -161,7 +161,6 @@ class Trading:
         result = await self._submit("cancel_all", CancelAll(owner=owner, symbol=symbol))
         if result.code != "ok":
             raise explained(result.reason)
-        return [_state(order) for order in result.orders]
 
     async def cancel_after(self, owner: str, seconds: int) -> CancelAfterView:
         """Have all orders of a user cancelled in `seconds`, unless asked again before; 0 switches that off.
@@ -241,7 +240,7 @@ class Trading:
     async def _change(self, operation: Operation, order: OrderRecord, command: Cancel | Replace) -> StateView:
         result = await self._submit(operation, command)
         if result.code == "ok":
-            return _state(result.orders[0])
+            return _state(order, result.orders[0])
         if result.reason == "unknown_order":
             # It is this user's, so it has ended, whether or not the history says so already.
             raise Problem(422, "order-not-open", "The order is no longer open.", order_id=str(order.order_id))
@@ -299,16 +298,16 @@ def _placed(place: Place, order: OrderState) -> PlacedView:
     )
 
 
-def _state(order: OrderState) -> StateView:
+def _state(order: OrderRecord, now: OrderState) -> StateView:
     instrument = INSTRUMENTS[order.symbol]
     return StateView(
         order_id=str(order.order_id),
         client_order_id=order.client_order_id,
         symbol=order.symbol,
-        status=order.status,
-        filled=terms.quantity_text(instrument, order.filled),
-        remaining=terms.quantity_text(instrument, order.remaining),
-        reason=order.reason,
+        status=now.status,
+        filled=terms.quantity_text(instrument, now.filled),
+        remaining=terms.quantity_text(instrument, now.remaining),
+        reason=now.reason,
     )
 
 
