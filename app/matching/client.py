@@ -172,6 +172,8 @@ class MatchingClient:
                 "POST", COMMANDS_PATH, COMMANDS.dump_json([call.command for call in calls])
             )
             results = self._leader.read(RESULTS.validate_json, body)
+            if len(results) != len(calls):
+                raise self._leader.unavailable(f"{len(results)} answers to {len(calls)} commands")
         except Unavailable:
             return False
         except Problem as problem:
@@ -197,7 +199,6 @@ class _Leader:
         """Where a replica said the leader is."""
         self.trouble = "no answer in time"
         """Why the last request failed."""
-        self._headers = internal.headers(runtime.settings)
         self._connections = Connections(_CONNECT_SECONDS)
 
     def close(self) -> None:
@@ -211,7 +212,9 @@ class _Leader:
             Unavailable: there is no leader, it does not answer, or it cannot now.
             Problem: it refuses the request.
         """
-        headers = {**self._headers, "Content-Type": "application/json"} if body else self._headers
+        headers = internal.headers(self._runtime.settings)
+        if body:
+            headers["Content-Type"] = "application/json"
         try:
             async with asyncio.timeout(RETRY_SECONDS):
                 for _ in range(_HOPS):
@@ -223,10 +226,10 @@ class _Leader:
                     if self._address is None:
                         break
         except Broken as error:
-            raise self._unavailable(str(error)) from None
+            raise self.unavailable(str(error)) from None
         except TimeoutError:
-            raise self._unavailable("no answer in time") from None
-        raise self._unavailable("it has no leader now")
+            raise self.unavailable("no answer in time") from None
+        raise self.unavailable("it has no leader now")
 
     def read(self, parse: Callable[[bytes], T], body: bytes) -> T:
         """What `parse` makes of an answer.
@@ -237,7 +240,7 @@ class _Leader:
         try:
             return parse(body)
         except ValidationError as error:
-            raise self._unavailable(f"its answer is not understood: {error}") from None
+            raise self.unavailable(f"its answer is not understood: {error}") from None
 
     def _checked(self, answer: Answer) -> bytes:
         if 200 <= answer.status < 300:
@@ -246,9 +249,10 @@ class _Leader:
         code, detail = str(document.get("code", "refused")), str(document.get("detail", ""))
         if answer.status in _CALLERS_FAULT:
             raise Problem(answer.status, code, detail)
-        raise self._unavailable(f"{answer.status} {code}: {detail}")
+        raise self.unavailable(f"{answer.status} {code}: {detail}")
 
-    def _unavailable(self, trouble: str) -> Unavailable:
+    def unavailable(self, trouble: str) -> Unavailable:
+        """The error for a request that failed; the next one looks for the leader anew."""
         self._address = None
         self.trouble = trouble
         return Unavailable(_SERVICE, trouble)
