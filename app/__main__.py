@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     migrate.add_argument(
         "--to", default="head", metavar="REVISION", help="head (default), base, -1 or a revision"
     )
+    events = commands.add_parser("events", help="print the AsyncAPI document of all events")
+    events.add_argument("--markdown", action="store_true", help="the same as a reference for people")
     commands.add_parser("topics", help="create the broker's topics")
     wait = commands.add_parser("wait", help="end when every address takes connections")
     wait.add_argument("addresses", nargs="+", metavar="HOST:PORT")
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 from app.process import run_roles
 
                 return _start(run_roles(["topics"]))
+            case "events":
+                return _print_events(options.markdown)
             case "wait":
                 import asyncio
 
@@ -82,6 +86,18 @@ def _list_roles() -> int:
         print(f"{role.name:<16} {where:<23} {role.summary}")
     told = "The exchange is compiled." if COMPILED else "The exchange is not compiled: plain Python, slower."
     print(told, file=sys.stderr)
+    return 0
+
+
+def _print_events(markdown: bool) -> int:
+    import json
+
+    from app.events import asyncapi, reference
+
+    asyncapi.import_all()
+    made = asyncapi.document()
+    text = reference.markdown(made) if markdown else json.dumps(made, indent=2, ensure_ascii=False) + "\n"
+    sys.stdout.write(text)
     return 0
 
 
