@@ -47,10 +47,10 @@ class Api:
     prices: Prices
     user: Principal = field(default_factory=lambda: sender("anna"))
 
-    async def get(self, path: str = "", status: int = 200, **params: Any) -> Any:
+    async def get(self, path: str = "", expected: int = 200, /, **params: Any) -> Any:
         response = await self.client.get(f"/api/portfolio{path}", params=params)
-        assert response.status_code == status, response.text
-        if status >= 400:
+        assert response.status_code == expected, response.text
+        if expected >= 400:
             assert response.headers["content-type"] == "application/problem+json"
         return response.json()
 
