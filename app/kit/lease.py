@@ -54,7 +54,7 @@ class Lease:
     def __init__(self, database: Database, name: str, address: str, ttl: float) -> None:
         self._database = database
         self._name = name
-        self._address = address
+        self.address = address
         self._ttl = int(ttl * 1000)
         self._holder = uuid4().hex
 
@@ -68,7 +68,7 @@ class Lease:
         statement = self._database.insert(LeaseRow).values(
             name=self._name,
             holder=self._holder,
-            address=self._address,
+            address=self.address,
             token=1,
             expires_at=now + self._ttl,
         )

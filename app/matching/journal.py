@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from app.exchange import Command
+from app.exchange import Command, OrderType, Place, PlaceOco
 from app.exchange.journal import JournalError, decode, encode, pack_batch, read_batches
 
 AS_ENTERED: Final = 0
 """The sender asked for what the command says."""
+_SECOND: Final = 16
 _COUNT: Final = Struct("<H")
 
 
@@ -25,7 +26,23 @@ class Entry:
 
     command: Command
     asked: int = AS_ENTERED
-    """1 and more: 1 + the OrderType of an order that was entered as another type."""
+    """1 + the OrderType of an order that was entered as another type; of a pair, that of the second order is
+    16 times as much."""
+
+    def types(self) -> dict[int, OrderType]:
+        """Orders that the command enters, by id, with the type that was asked for."""
+        command, asked = self.command, self.asked
+        if isinstance(command, Place):
+            return {command.order_id: OrderType(asked - 1) if asked else command.order_type}
+        if isinstance(command, PlaceOco):
+            first, second = command.first, command.second
+            return Entry(first, asked % _SECOND).types() | Entry(second, asked // _SECOND).types()
+        return {}
+
+    @classmethod
+    def pair(cls, command: PlaceOco, first: int, second: int) -> "Entry":
+        """A pair whose orders were asked for as the types told."""
+        return cls(command, first + _SECOND * second)
 
 
 Sections = Mapping[str, Sequence[Entry]]

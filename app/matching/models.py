@@ -1,6 +1,6 @@
 """Tables of the matching engine."""
 
-from sqlalchemy import BigInteger, Integer, LargeBinary, String
+from sqlalchemy import BigInteger, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
@@ -31,6 +31,8 @@ class SnapshotRow(Base):
 
     batch: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     at: Mapped[int] = mapped_column(BigInteger)
+    sequences: Mapped[str] = mapped_column(Text)
+    """Sequence of the last change of each symbol, as JSON."""
     state: Mapped[bytes] = mapped_column(LargeBinary)
     """See `app.matching.books`, compressed with zlib."""
 

@@ -1,17 +1,18 @@
 """SQL of the journal, its snapshots, the trading accounts and the dead-man switches."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass
 from typing import Final
 
+import orjson
 from sqlalchemy import delete, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.bulk import document, insert_rows, table_of
 from app.kit.database import Database
 from app.kit.lease import LeaseLost
 from app.matching.models import DeadManSwitchRow, JournalRow, ProgressRow, SnapshotRow, TradingAccountRow
-from app.kit.bulk import document, insert_rows, table_of
 
 PUBLISHED: Final = "published"
 """Name of the progress of publishing: every batch up to it is on the bus."""
@@ -73,9 +74,12 @@ class JournalRepository:
                 return
             after = found[-1].batch
 
-    async def save_snapshot(self, session: AsyncSession, batch: int, at: int, state: bytes) -> None:
+    async def save_snapshot(
+        self, session: AsyncSession, batch: int, at: int, sequences: dict[str, int], state: bytes
+    ) -> None:
         """Keep the state after a batch; one that is there stays."""
-        values = {"batch": batch, "at": at, "state": state}
+        told = orjson.dumps(sequences).decode()
+        values = {"batch": batch, "at": at, "sequences": told, "state": state}
         await session.execute(self._database.insert(SnapshotRow).values(values).on_conflict_do_nothing())
 
     async def snapshot(self, session: AsyncSession, until: int) -> tuple[int, bytes] | None:
@@ -84,9 +88,17 @@ class JournalRepository:
         found = (await session.execute(chosen.order_by(SnapshotRow.batch.desc()).limit(1))).one_or_none()
         return None if found is None else (found.batch, found.state)
 
-    async def snapshots(self, session: AsyncSession) -> Sequence[int]:
-        """Batches of all snapshots, the newest first."""
-        return (await session.scalars(select(SnapshotRow.batch).order_by(SnapshotRow.batch.desc()))).all()
+    async def snapshot_before(self, session: AsyncSession, symbol: str, after: int) -> int | None:
+        """Batch of the newest snapshot with a symbol not beyond sequence `after`, if any."""
+        chosen = select(SnapshotRow.batch, SnapshotRow.sequences).order_by(SnapshotRow.batch.desc())
+        for batch, sequences in await session.execute(chosen):
+            if orjson.loads(sequences).get(symbol, 0) <= after:
+                return int(batch)
+        return None
+
+    async def oldest(self, session: AsyncSession) -> int:
+        """Number of the oldest batch that is kept; 0 when none is."""
+        return int(await session.scalar(select(func.min(JournalRow.batch))) or 0)
 
     async def progress(self, session: AsyncSession, name: str) -> int:
         """How far something came; 0 at first."""
@@ -140,9 +152,7 @@ class SwitchRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        statement = insert_rows(
-            database, table_of(DeadManSwitchRow), ("owner", "deadline_ms"), order="owner"
-        )
+        statement = insert_rows(database, table_of(DeadManSwitchRow), ("owner", "deadline_ms"), order="owner")
         self._set = statement.on_conflict_do_update(
             index_elements=["owner"], set_={"deadline_ms": statement.excluded.deadline_ms}
         )

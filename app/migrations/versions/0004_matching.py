@@ -47,6 +47,7 @@ def upgrade() -> None:
         "matching_snapshots",
         _number("batch"),
         _big("at"),
+        sa.Column("sequences", sa.Text(), nullable=False),
         sa.Column("state", sa.LargeBinary(), nullable=False),
     )
     op.create_table(

@@ -1,0 +1,46 @@
+"""What the environment says about the matching engine."""
+
+from typing import Self
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.kit.errors import ConfigurationError
+
+
+class MatchingSettings(BaseSettings):
+    """Settings of the role `matching-engine`, beside those that every role has."""
+
+    model_config = SettingsConfigDict(env_prefix="APP_MATCHING_", extra="ignore", frozen=True)
+
+    advertised_address: str | None = Field(
+        default=None, validation_alias="APP_ADVERTISED_ADDRESS", pattern=r"^https?://[^/\s]+$", max_length=200
+    )
+    """Base URL by which other roles reach this replica; by default that of the machine's own address."""
+    lease_seconds: float = Field(default=5.0, ge=0.5, le=60)
+    """After this a leader that is cut off is replaced; it renews its lease three times as often."""
+    most_waiting: int = Field(default=4000, ge=1, le=100_000)
+    """Commands that may wait for the writer; more are answered with 503 `overloaded`."""
+    most_unpublished: int = Field(default=50_000, ge=1, le=1_000_000)
+    """Commands that may be committed but not yet on the bus; then nothing more is taken."""
+    snapshot_commands: int = Field(default=50_000, ge=1)
+    """Commands after which a snapshot is taken."""
+    snapshot_seconds: float = Field(default=300.0, ge=1)
+    """Time after which a snapshot is taken when anything changed."""
+    keep_days: float = Field(default=7.0, ge=0)
+    """How long journal and snapshots are kept for followers that have to begin anew."""
+
+    @classmethod
+    def load(cls, **overrides: object) -> Self:
+        """Read the environment; `overrides` win over it.
+
+        Raises:
+            ConfigurationError: names every variable that is wrong.
+        """
+        try:
+            return cls(**overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            names = [str(e["loc"][0]) for e in error.errors()]
+            wrong = [name if name.isupper() else f"APP_MATCHING_{name.upper()}" for name in names]
+            problems = (f"{name}: {e['msg']}" for name, e in zip(wrong, error.errors(), strict=True))
+            raise ConfigurationError("\n".join(problems)) from None
