@@ -7,6 +7,7 @@ from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.events.envelope import Envelope
 from app.kit import logs, outbox
 from app.kit.database import Database
 from app.kit.errors import Unavailable
@@ -85,20 +86,22 @@ class Controls:
         """Turn a kill switch on or off; what holds already, with this reason, changes nothing."""
         async with self.database.transaction() as session:
             await self.repository.next_version(session)
-            if not await self.change_switch(session, actor, switch, active, reason):
+            changed = await self.change_switch(session, actor, switch, active, reason)
+            if not changed:
                 return
+            await outbox.write(session, changed)
         await self.reload()
 
     async def change_switch(
         self, session: AsyncSession, actor: str, switch: Switch, active: bool, reason: str
-    ) -> bool:
-        """The same in the caller's transaction, behind `next_version`; whether anything changed.
+    ) -> list[Envelope]:
+        """The same in the caller's transaction, behind `next_version`; returns the events of the change.
 
-        It writes to the outbox; the caller reloads after the commit.
+        The caller writes them to the outbox and reloads after the commit.
         """
         known = await self.repository.switch(session, switch.scope, switch.name)
         if (known is not None) == active and (known is None or known.reason == reason):
-            return False
+            return []
         before = None if known is None else {"active": True, "reason": known.reason, "actor": known.actor}
         if active:
             row = SwitchRow(
@@ -112,8 +115,7 @@ class Controls:
         changed = events.KillSwitchChanged(
             scope=switch.scope, name=switch.name, active=active, reason=reason, actor=actor
         )
-        await outbox.write(session, [events.switch_changed(changed, audit)])
-        return True
+        return [events.switch_changed(changed, audit)]
 
     async def reload(self) -> None:
         """Have the engine read limits and switches now, if it can be reached."""

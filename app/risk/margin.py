@@ -4,7 +4,7 @@ Equity is the worth of all assets, available and held, after haircuts, less all 
 debt. Worth is rounded down, debts are rounded up. Amounts are smallest units; all assets have the same scale.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -154,7 +154,7 @@ def next_trade(
     debts: Mapping[str, int],
     prices: Mapping[str, Fraction],
     haircuts: Mapping[str, int],
-    collar_bps: int,
+    collar_bps: Callable[[str], int],
     closed: frozenset[str] = frozenset(),
 ) -> Trade | None:
     """What brings the margin to its target with the least loss; None when nothing can be traded.
@@ -164,13 +164,17 @@ def next_trade(
     `free` are available amounts; symbols in `closed` do not trade now. An order to buy leaves room for
     the collar around the price and for fees, because so much is held for it.
     """
-    room = Fraction(10_000, 10_000 + collar_bps + 100)
+
+    def budget(route: Route, side: Side, dollars: Fraction) -> Fraction:
+        room = Fraction(10_000, 10_000 + collar_bps(route.instrument.symbol) + 100)
+        return dollars * (room if side == "buy" else 1)
+
     for asset in sorted(debts):
         if asset != DOLLAR and debts[asset] > 0:
             route = ROUTES[asset]
             wanted = min(missing_dollars(found, target_ppm, haircut=0), debts[asset] * prices[asset])
-            budget = free.get(DOLLAR, 0) * (Fraction(1) if route.inverse else room)
-            trade = _trade(route, route.buying, wanted, budget, prices[asset], closed)
+            most = budget(route, route.buying, Fraction(free.get(DOLLAR, 0)))
+            trade = _trade(route, route.buying, wanted, most, prices[asset], closed)
             if trade is not None:
                 return trade
     candidates = [
@@ -181,8 +185,8 @@ def next_trade(
     for haircut, negative_worth, asset in sorted(candidates):
         route = ROUTES[asset]
         wanted = missing_dollars(found, target_ppm, haircut)
-        budget = -negative_worth * (room if route.inverse else Fraction(1))
-        trade = _trade(route, route.selling, wanted, budget, prices[asset], closed)
+        most = budget(route, route.selling, -negative_worth)
+        trade = _trade(route, route.selling, wanted, most, prices[asset], closed)
         if trade is not None:
             return trade
     return None

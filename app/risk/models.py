@@ -5,7 +5,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
 
-_LIVE = text("state IN ('called', 'cancelling', 'selling', 'lifting')")
+_LIVE = text("state IN ('called', 'cancelling', 'selling')")
 
 
 class LimitsVersionRow(Base):

@@ -21,7 +21,7 @@ _TABLES = (
 )
 _OWNER = sa.String(80)
 _SYMBOL = sa.String(20)
-_LIVE = sa.text("state IN ('called', 'cancelling', 'selling', 'lifting')")
+_LIVE = sa.text("state IN ('called', 'cancelling', 'selling')")
 
 
 def _identity() -> sa.types.TypeEngine[int]:
