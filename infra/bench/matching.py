@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from app.exchange import Cancel, MatchingEngine, OrderType, Place, Side
+from app.exchange.build import PURE
 from infra.bench import matching_side
 from infra.bench.report import Report, versions
 from infra.errors import TradestackError
@@ -33,6 +35,10 @@ ROUNDS = 7
 """Every side is measured this often, in turns, and its fastest round counts: what else the machine does only
 ever makes a round slower."""
 
+OURS = "ours"
+PLAIN = "plain"
+"""Ours again, as plain Python instead of compiled."""
+
 Result = dict[str, Any]
 
 
@@ -44,25 +50,33 @@ def measure(steps: Steps) -> Report:
     """
     with steps.step("Install the peers", estimate_s=20):
         python, missing = _peers()
-    sides = ["ours", *(peer for peer in PEERS if peer not in missing)]
+    peers = [peer for peer in PEERS if peer not in missing]
+    sides = [OURS, PLAIN, *peers]
     curves: dict[str, dict[int, Result]] = {side: {} for side in sides}
     with tempfile.TemporaryDirectory(prefix="tradestack-bench-") as directory:
         for levels in LEVELS:
             stream = Path(directory) / f"{levels}.json"
             stream.write_text(json.dumps(command_stream(levels, COMMANDS)))
-            with steps.step(f"{COMMANDS} commands on {levels} price levels", estimate_s=45):
+            with steps.step(f"{COMMANDS} commands on {levels} price levels", estimate_s=60):
                 for side, result in _compare(sides, python, stream).items():
                     curves[side][levels] = result
-    best = max((curves[side][MAIN_LEVELS]["ops_per_s"] for side in sides if side != "ours"), default=None)
-    ours = curves["ours"][MAIN_LEVELS]["ops_per_s"]
+    ratios = {
+        str(levels): _ratio(curves[OURS][levels], [curves[peer][levels] for peer in peers])
+        for levels in LEVELS
+    }
     return Report(
         name="matching",
-        ours=_summary(curves["ours"]),
-        peers={side: _summary(curves[side]) for side in sides if side != "ours"}
+        ours=_summary(curves[OURS]) | {"ratios": ratios, PLAIN: _summary(curves[PLAIN])},
+        peers={peer: _summary(curves[peer]) for peer in peers}
         | {peer: {"unavailable": reason} for peer, reason in missing.items()},
-        ratio=round(ours / best, 2) if best else None,
+        ratio=ratios[str(MAIN_LEVELS)],
         versions=dict(versions([], **PEERS)),
     )
+
+
+def _ratio(ours: Result, peers: list[Result]) -> float | None:
+    """How many times as fast as the fastest peer; None without one."""
+    return round(_speed(ours) / max(map(_speed, peers)), 2) if peers else None
 
 
 def command_stream(levels: int, count: int, seed: int = 1) -> list[list[int]]:
@@ -106,7 +120,7 @@ def _compare(sides: list[str], python: Path, stream: Path) -> dict[str, Result]:
     for _ in range(ROUNDS):
         for side in sides:
             rounds[side].append(_run_side(side, python, stream))
-    expected = rounds["ours"][0]["lots"]
+    expected = rounds[OURS][0]["lots"]
     for side, results in rounds.items():
         if results[0]["lots"] != expected:
             raise TradestackError(
@@ -117,9 +131,12 @@ def _compare(sides: list[str], python: Path, stream: Path) -> dict[str, Result]:
 
 def _run_side(side: str, python: Path, stream: Path) -> Result:
     command: list[str | Path] = [python, Path(matching_side.__file__), side, stream]
-    if side == "ours":
-        command = [sys.executable, "-m", matching_side.__name__, side, stream, stream.with_suffix(".journal")]
-    result: Result = json.loads(run(command, timeout=300))
+    environment = dict(os.environ)
+    if side in (OURS, PLAIN):
+        journal = stream.with_suffix(".journal")
+        command = [sys.executable, "-m", matching_side.__name__, OURS, stream, journal]
+        environment[PURE] = "1" if side == PLAIN else "0"
+    result: Result = json.loads(run(command, timeout=300, env=environment))
     return result
 
 
