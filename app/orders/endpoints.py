@@ -19,7 +19,7 @@ from app.matching.client import MatchingClient
 from app.matching.commands import LARGEST_DEPTH
 from app.orders import terms
 from app.orders.history import OrderFilter, OrderHistory
-from app.orders.lean import LeanRoute
+from app.orders.lean import LeanRoute, answered_by
 from app.orders.projection import Projection
 from app.orders.schemas import (
     BatchBody,
@@ -65,13 +65,6 @@ def _trading(request: Request) -> Trading:
 Services = Annotated[Trading, Depends(_trading)]
 
 
-@lean.post("", status_code=201)
-async def place(user: Trader, body: PlaceBody) -> PlacedView:
-    """Enter an order. A request with the client_order_id of a former one gets its answer again, marked
-    `Idempotent-Replayed: true`. A rejected order is a problem (422) with the reason as its code."""
-    raise NotImplementedError
-
-
 async def _place(request: Request, user: Principal, body: PlaceBody) -> Response:
     answer = await _trading(request).place(user.user_id, body)
     view = answer.orders[0]
@@ -79,7 +72,12 @@ async def _place(request: Request, user: Principal, body: PlaceBody) -> Response
     return Response(view.__pydantic_serializer__.to_json(view), 201, headers, "application/json")
 
 
-place.lean = _place  # type: ignore[attr-defined]
+@lean.post("", status_code=201)
+@answered_by(_place)
+async def place(user: Trader, body: PlaceBody) -> PlacedView:
+    """Enter an order. A request with the client_order_id of a former one gets its answer again, marked
+    `Idempotent-Replayed: true`. A rejected order is a problem (422) with the reason as its code."""
+    raise NotImplementedError
 
 
 @router.post("/oco", status_code=201)
