@@ -1,5 +1,6 @@
 """Endpoints of the matching engine, for other roles only, and the entry of the role."""
 
+import asyncio
 import socket
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -115,11 +116,27 @@ async def serve(runtime: Runtime) -> None:
     engine = create_engine(runtime, marks, settings)
     server = web.HttpServer(runtime, create_app(runtime, engine))
 
-    async def lead() -> None:
-        engine.lease.address = settings.advertised_address or _address(runtime)
-        await engine.run(runtime.stopping)
+    engine_task: asyncio.Task[None] | None = None
 
-    await runtime.serve(server, lead, marks.follow, prepare=marks.load)
+    def started() -> asyncio.Task[None]:
+        nonlocal engine_task
+        if engine_task is None or engine_task.done():
+            engine.lease.address = settings.advertised_address or _address(runtime)
+            engine_task = asyncio.create_task(engine.run(runtime.stopping))
+        return engine_task
+
+    async def prepare() -> None:
+        await marks.load()
+        task, known = started(), asyncio.create_task(engine.settled.wait())
+        await asyncio.wait((task, known), return_when=asyncio.FIRST_COMPLETED)
+        known.cancel()
+        if task.done():
+            task.result()
+
+    async def lead() -> None:
+        await started()
+
+    await runtime.serve(server, lead, marks.follow, prepare=prepare)
 
 
 def _address(runtime: Runtime) -> str:

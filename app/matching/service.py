@@ -35,7 +35,9 @@ class Engine:
 
     def __init__(self, parts: Parts, tell: Callable[[bool, str], None]) -> None:
         self._parts = parts
-        self._tell = tell
+        self._told = tell
+        self.settled = asyncio.Event()
+        """Set once this replica leads or has seen a leader."""
         self._term: Term | None = None
         self._leader: Holder | None = None
 
@@ -151,6 +153,11 @@ class Engine:
             _log.info("hands over")
         except* (LeaseLost, InDoubt, Unavailable) as errors:
             _log.warning("leads no more", reason="; ".join(map(str, errors.exceptions)))
+
+    def _tell(self, ready: bool, reason: str) -> None:
+        if ready:
+            self.settled.set()
+        self._told(ready, reason)
 
     def _leading(self) -> Term:
         if self._term is not None:

@@ -1,0 +1,49 @@
+"""The role as it runs: probes, endpoints for other roles, one leader among replicas."""
+
+from pathlib import Path
+
+import httpx
+
+from app.kit.internal import HEADER
+from app.matching.client import MatchingClient
+from app.matching.commands import Place
+from tests.app.platform import running
+
+ROLE = "matching-engine"
+
+
+async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
+    async with running(tmp_path, ROLE) as platform:
+        client = MatchingClient(platform.runtimes[ROLE])
+        result = await client.submit(
+            Place(
+                owner="anna",
+                client_order_id="1",
+                symbol="BTC-USD",
+                side="buy",
+                order_type="limit",
+                quantity=1,
+                price=6_000_000,
+            )
+        )
+        assert result.reason == "insufficient_funds"
+        depth = await client.depth("BTC-USD", 5)
+        assert (depth.phase, depth.bids) == ("continuous", ())
+        await client.reload_risk()
+        await client.republish("BTC-USD", 0)
+        await client.close()
+        ready = await platform.get(ROLE, "/readyz")
+        state = (await platform.get(ROLE, "/internal/matching/state")).json()
+        metrics = (await platform.get(ROLE, "/metrics")).text
+        refused = await platform.get(ROLE, "/internal/matching/depth", params={"symbol": "NONE"})
+        ahead = {"symbol": "BTC-USD", "after": 1}
+        async with httpx.AsyncClient(trust_env=False, base_url=platform.url(ROLE)) as plain:
+            beyond = await plain.post("/internal/matching/republish", json=ahead)
+    assert ready.status_code == 200
+    assert state["BTC-USD"]["sequence"] == 0
+    assert len(state["BTC-USD"]["state_hash"]) == 64
+    assert "matching_leader 1.0" in metrics
+    assert 'orders_placed_total{outcome="rejected",side="buy",symbol="BTC-USD"}' in metrics
+    assert refused.status_code == 422
+    assert beyond.json()["code"] == "sequence-ahead"
+    assert HEADER
