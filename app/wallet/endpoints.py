@@ -13,6 +13,7 @@ from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
 from app.matching.client import MatchingClient
+from app.wallet.checks import RiskRole
 from app.wallet.deposits import Deposit
 from app.wallet.ledger.accounts import Account, AccountKind, available
 from app.wallet.ledger.assets import ASSETS
@@ -25,6 +26,8 @@ from app.wallet.schemas import (
     EntryPage,
     EntryView,
     Given,
+    LoanBody,
+    LoanView,
     Owner,
     ReportView,
     StepBody,
@@ -43,6 +46,7 @@ operations = APIRouter(prefix="/api/wallet/operations", tags=["wallet operations
 
 Reader = Annotated[Principal, Depends(require("read"))]
 Withdrawer = Annotated[Principal, Depends(require("withdraw"))]
+Trader = Annotated[Principal, Depends(require("trade"))]
 Operator = Annotated[Principal, Depends(require("admin"))]
 Limit = Annotated[int, Query(ge=1, le=500)]
 
@@ -53,6 +57,14 @@ def _wallet(request: Request) -> Wallet:
 
 
 Services = Annotated[Wallet, Depends(_wallet)]
+
+
+def _lendable(body: LoanBody) -> int:
+    try:
+        units = ASSETS[body.asset].units(body.amount)
+    except ValueError as error:
+        raise Problem(422, "invalid-amount", f"{error}.") from None
+    return units
 
 
 def _units(asset: str, amount: Given) -> int:
@@ -89,7 +101,9 @@ async def ledger(
     wallet: Services,
     user: Reader,
     asset: Annotated[str, Query(max_length=12, examples=["USD"])],
-    account: Annotated[AccountKind, Query(description="`available` or `held`.")] = AccountKind.AVAILABLE,
+    account: Annotated[
+        AccountKind, Query(description="`available`, `held` or `loan`.")
+    ] = AccountKind.AVAILABLE,
     before: Annotated[int | None, Query(gt=0, lt=2**63, description="Changes before this one.")] = None,
     limit: Limit = 100,
 ) -> EntryPage:
@@ -97,7 +111,7 @@ async def ledger(
     if asset not in ASSETS:
         raise Problem(404, "unknown-asset", f"There is no asset {asset}.")
     if not account.is_user:
-        raise Problem(422, "invalid-request", "account: available or held")
+        raise Problem(422, "invalid-request", "account: available, held or loan")
     wanted = Account(user.user_id, asset, account)
     async with wallet.database.transaction(read_only=True) as session:
         found = await wallet.ledger.entries(session, wanted, before, limit + 1)
@@ -112,8 +126,7 @@ async def ledger(
 async def withdraw(wallet: Services, user: Withdrawer, body: WithdrawalBody) -> WithdrawalView:
     """Ask for a withdrawal: the funds are held at once."""
     wanted = WithdrawalRequest(str(body.id), body.asset, _units(body.asset, body.amount), body.destination)
-    row = await wallet.transact(partial(wallet.withdrawals.request, user=user, wanted=wanted))
-    return WithdrawalView.of(row)
+    return WithdrawalView.of(await wallet.withdraw(user, wanted))
 
 
 @router.get("/withdrawals")
@@ -133,6 +146,34 @@ async def withdrawal(wallet: Services, user: Reader, id: UUID) -> WithdrawalView
     """One withdrawal; operators see those of everybody."""
     async with wallet.database.transaction(read_only=True) as session:
         return WithdrawalView.of(await wallet.withdrawals.get(session, user, str(id)))
+
+
+@router.post("/loans", status_code=201)
+async def borrow(wallet: Services, user: Trader, body: LoanBody) -> TransferView:
+    """Borrow against what the user has; interest is added at each full hour."""
+    result = await wallet.lend(user.user_id, body.asset, _lendable(body), str(body.id))
+    return TransferView(transfer_id=result.id, code=result.code)
+
+
+@router.post("/loans/repayments", status_code=201)
+async def repay(wallet: Services, user: Trader, body: LoanBody) -> TransferView:
+    """Pay a part of a loan back from available funds."""
+    work = partial(
+        wallet.loans.repay, owner=user.user_id, asset=body.asset, amount=_lendable(body), id=str(body.id)
+    )
+    result = await wallet.transact(work)
+    return TransferView(transfer_id=result.id, code=result.code)
+
+
+@router.get("/loans")
+async def loans(wallet: Services, user: Reader) -> list[LoanView]:
+    """What the user owes, by asset."""
+    async with wallet.database.transaction(read_only=True) as session:
+        found = await wallet.loans.outstanding(session, [user.user_id])
+    rate = wallet.settings.loan_rate_bps
+    return [
+        LoanView(asset=one.asset, amount=ASSETS[one.asset].text(one.amount), rate_bps=rate) for one in found
+    ]
 
 
 @operations.post("/deposits", status_code=201)
@@ -230,19 +271,26 @@ def create_app(runtime: Runtime, wallet: Wallet) -> FastAPI:
 async def serve(runtime: Runtime) -> None:
     """Run the role; raises ConfigurationError before it listens when the environment is wrong."""
     settings = WalletSettings.load()
-    wallet = Wallet.of(runtime.backends.database, settings)
-    bus, engine = runtime.backends.bus, MatchingClient(runtime)
+    bus, engine, risk = runtime.backends.bus, MatchingClient(runtime), RiskRole(runtime)
+    wallet = Wallet.of(runtime.backends.database, settings, risk=risk if settings.risk_check else None)
     relay = Relay(runtime.backends.database, bus)
     settlement = Settlement(bus, runtime.backends.database, wallet.orders, engine.republish)
     server = web.HttpServer(runtime, create_app(runtime, wallet))
+
+    async def identities() -> None:
+        await wallet.identities.follow(bus)
+
     try:
         await runtime.serve(
             server,
             relay.run,
             settlement.run,
             wallet.run_sweeps,
+            wallet.run_interest,
+            identities,
             wallet.reconciliation.run,
             prepare=wallet.prepare,
         )
     finally:
         await engine.close()
+        await risk.close()

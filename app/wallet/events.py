@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.events.accounts import FundsDeposited, FundsHeld, FundsWithdrawn
+from app.events.accounts import FundsDeposited, FundsHeld, FundsWithdrawn, SendConfirmation
 from app.events.envelope import Envelope
 from app.events.registry import Payload, event
 from app.events.trading import TradeSettled
@@ -23,6 +23,26 @@ class FundsReleased(Payload):
 
 
 @event("wallet-events")
+class LoanTaken(Payload):
+    """Funds were lent to a user."""
+
+    account: str
+    asset: str
+    amount: int = Field(gt=0)
+    transfer_id: str
+
+
+@event("wallet-events")
+class LoanRepaid(Payload):
+    """A user paid a part of a debt back."""
+
+    account: str
+    asset: str
+    amount: int = Field(gt=0)
+    transfer_id: str
+
+
+@event("wallet-events")
 class WithdrawalChanged(Payload):
     """A withdrawal was requested or came to its next state."""
 
@@ -33,7 +53,14 @@ class WithdrawalChanged(Payload):
     state: Literal["requested", "approved", "sent", "settled", "rejected"]
 
 
-Funds = type[FundsDeposited] | type[FundsHeld] | type[FundsReleased] | type[FundsWithdrawn]
+Funds = (
+    type[LoanTaken]
+    | type[LoanRepaid]
+    | type[FundsDeposited]
+    | type[FundsHeld]
+    | type[FundsReleased]
+    | type[FundsWithdrawn]
+)
 
 
 def funds(kind: Funds, account: str, asset: str, amount: int, transfer_id: str) -> Envelope:
@@ -52,3 +79,9 @@ def trade_settled(symbol: str, trade_id: str, transfer_id: str) -> Envelope:
     """The event of a trade that the ledger holds both sides of."""
     payload = TradeSettled(trade_id=trade_id, symbol=symbol, transfer_id=transfer_id)
     return Envelope.of(payload, key=symbol, producer=_PRODUCER, id=f"settled:{symbol}:{trade_id}")
+
+
+def confirmation(user: str, template: str, values: dict[str, str], *, id: str) -> Envelope:
+    """A message to a user about what the user asked for."""
+    payload = SendConfirmation(user=user, channel="email", template=template, values=values)
+    return Envelope.of(payload, key=user, producer=_PRODUCER, id=id)

@@ -1,9 +1,11 @@
 """Tables of the wallet above the ledger."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
+
+_IDENTITY = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class OrderRow(Base):
@@ -43,6 +45,34 @@ class OrderRow(Base):
     """Limit in ticks after the last replace; 0 before the first one."""
     remaining: Mapped[int] = mapped_column(BigInteger, default=0)
     """Lots after the last replace and its trades."""
+
+
+class LoanRow(Base):
+    """A loan of an asset to a user, and until when its interest is booked. The debt is in the ledger."""
+
+    __tablename__ = "wallet_loans"
+    __table_args__ = (
+        UniqueConstraint("owner", "asset"),
+        CheckConstraint("carry >= 0 AND carry < 87600000", name="carry_is_a_fraction"),
+        Index("ix_wallet_loans_hour", "hour"),
+    )
+
+    id: Mapped[int] = mapped_column(_IDENTITY, primary_key=True)
+    owner: Mapped[str] = mapped_column(String(80))
+    asset: Mapped[str] = mapped_column(String(12))
+    hour: Mapped[int] = mapped_column(Integer)
+    """Hours since 1970; those before it are booked."""
+    carry: Mapped[int] = mapped_column(Integer)
+    """Interest that is not booked, in 1/87,600,000 of the smallest unit."""
+
+
+class IdentityRow(Base):
+    """How far a user's identity is verified."""
+
+    __tablename__ = "wallet_identities"
+
+    owner: Mapped[str] = mapped_column(String(80), primary_key=True)
+    level: Mapped[int] = mapped_column(Integer)
 
 
 class SettlementRow(Base):

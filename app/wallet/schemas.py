@@ -125,6 +125,22 @@ class WithdrawalBody(_Request):
     destination: str = Field(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$")
 
 
+class LoanBody(_Request):
+    """A loan to take, or a part of one to pay back."""
+
+    id: UUID = Field(description="Made by the client; the same request again changes nothing.")
+    asset: AssetCode
+    amount: Given
+
+
+class LoanView(BaseModel):
+    """What a user owes."""
+
+    asset: str
+    amount: Amount = Field(description="With the interest of the full hours until now.")
+    rate_bps: int = Field(description="Interest in basis points a year.")
+
+
 class StepBody(_Request):
     """What an operator says to a step."""
 

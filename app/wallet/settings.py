@@ -25,6 +25,13 @@ class WalletSettings(BaseSettings):
     unproved_limits: dict[str, Decimal] = Field(default_factory=dict)
     """Asset → what a user may withdraw in 24 hours without a second factor, as JSON such as `{"USD": "100"}`.
     Nothing of an asset that is not named."""
+    loan_rate_bps: int = Field(default=800, ge=0, le=10_000)
+    """Interest of margin loans in basis points a year, see `app.wallet.loans`. The default of 8 % is this
+    platform's choice, of the order of what brokers ask for small margin loans."""
+    kyc_required: bool = False
+    """Whether only users whose identity is verified may withdraw."""
+    risk_check: bool = True
+    """Whether the role `risk` is asked before funds are lent or leave; off only in tests."""
     reconcile_seconds: float = Field(default=300.0, ge=1, le=86_400)
     """Between two reconciliations."""
 

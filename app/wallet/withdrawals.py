@@ -82,6 +82,10 @@ class Withdrawals:
         self._clock = clock
         self._repository = WithdrawalRepository()
 
+    async def is_known(self, session: AsyncSession, id: str) -> bool:
+        """Whether a withdrawal was asked for by this id."""
+        return await self._repository.get(session, id) is not None
+
     async def request(
         self, session: AsyncSession, user: Principal, wanted: WithdrawalRequest
     ) -> WithdrawalRow:
@@ -204,7 +208,8 @@ class Withdrawals:
                 "state": row.state,
             }
         )
-        await outbox.write(session, [*told, events.withdrawal_changed(changed)])
+        confirmed = [_confirmation(row)] if row.state == State.SETTLED else []
+        await outbox.write(session, [*told, events.withdrawal_changed(changed), *confirmed])
         _changes.labels(row.state).inc()
 
     async def get(self, session: AsyncSession, user: Principal, id: str) -> WithdrawalRow:
@@ -244,6 +249,15 @@ def _same(row: WithdrawalRow | None, user: Principal, wanted: WithdrawalRequest)
     if row is None or (row.owner, row.asset, row.amount, row.destination) != asked:
         raise Problem(409, "id-in-use", f"{wanted.id} is the id of another withdrawal.")
     return row
+
+
+def _confirmation(row: WithdrawalRow) -> Envelope:
+    values = {
+        "amount": ASSETS[row.asset].text(row.amount),
+        "asset": row.asset,
+        "destination": row.destination,
+    }
+    return events.confirmation(row.owner, "withdrawal-settled", values, id=f"withdrawal:{row.id}:confirmed")
 
 
 def _move(id: str, source: Account, target: Account, row: WithdrawalRow) -> Transfer:

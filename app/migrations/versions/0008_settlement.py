@@ -11,6 +11,40 @@ depends_on = None
 
 def upgrade() -> None:
     _orders()
+    _kinds(overdrawn="'custody', 'losses', 'suspense', 'loan'", overspent="'custody', 'losses', 'loan'")
+    loans = sa.text("kind = 'loan'")
+    op.create_index(
+        "ix_ledger_accounts_loans", "ledger_accounts", ["owner"], postgresql_where=loans, sqlite_where=loans
+    )
+    op.create_table(
+        "wallet_loans",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
+        sa.Column("owner", sa.String(80), nullable=False),
+        sa.Column("asset", sa.String(12), nullable=False),
+        sa.Column("hour", sa.Integer(), nullable=False),
+        sa.Column("carry", sa.Integer(), nullable=False),
+        sa.UniqueConstraint("owner", "asset"),
+        sa.CheckConstraint("carry >= 0 AND carry < 87600000", "carry_is_a_fraction"),
+    )
+    op.create_index("ix_wallet_loans_hour", "wallet_loans", ["hour"])
+    op.create_table(
+        "wallet_identities",
+        sa.Column("owner", sa.String(80), primary_key=True),
+        sa.Column("level", sa.Integer(), nullable=False),
+    )
+
+
+def _kinds(*, overdrawn: str, overspent: str) -> None:
+    with op.batch_alter_table("ledger_accounts") as table:
+        for name in ("not_overdrawn", "not_overspent"):
+            table.drop_constraint(name, type_="check")
+        table.create_check_constraint("not_overdrawn", f"balance >= 0 OR kind IN ({overdrawn})")
+        table.create_check_constraint("not_overspent", f"balance <= 0 OR kind NOT IN ({overspent})")
 
 
 def _orders() -> None:
@@ -34,6 +68,10 @@ def _orders() -> None:
 
 
 def downgrade() -> None:
+    op.drop_table("wallet_identities")
+    op.drop_table("wallet_loans")
+    op.drop_index("ix_ledger_accounts_loans", "ledger_accounts")
+    _kinds(overdrawn="'custody', 'losses', 'suspense'", overspent="'custody', 'losses'")
     op.drop_index("ix_wallet_orders_hold_group", "wallet_orders")
     with op.batch_alter_table("wallet_orders") as table:
         table.drop_constraint("seen_was_requested", type_="check")

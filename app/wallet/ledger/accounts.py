@@ -1,7 +1,8 @@
 """Accounts: who owns how much of which asset, and on which side of the books.
 
 Balances are signed, credits positive: what the platform owes (users' funds) and earned is positive, what it
-has (coins and money in custody) and spent is negative. So the balances of an asset always add up to zero.
+has (coins and money in custody, claims on users) and spent is negative. So the balances of an asset always
+add up to zero.
 """
 
 from enum import StrEnum
@@ -35,6 +36,10 @@ class AccountKind(StrEnum):
     """What users paid for trading."""
     PENDING_WITHDRAWAL = "pending_withdrawal"
     """Sent, but not yet confirmed by bank or network."""
+    LOAN = "loan"
+    """What a user owes, below zero."""
+    INTEREST = "interest"
+    """What users paid for loans."""
     SUSPENSE = "suspense"
     """Differences until they are explained; either side of zero."""
     LOSSES = "losses"
@@ -51,10 +56,12 @@ class AccountKind(StrEnum):
         return self in USER_KINDS
 
 
-USER_KINDS = (AccountKind.AVAILABLE, AccountKind.HELD)
+USER_KINDS = (AccountKind.AVAILABLE, AccountKind.HELD, AccountKind.LOAN)
 _CLASSES = {
     AccountKind.CUSTODY: AccountClass.ASSET,
+    AccountKind.LOAN: AccountClass.ASSET,
     AccountKind.FEES: AccountClass.REVENUE,
+    AccountKind.INTEREST: AccountClass.REVENUE,
     AccountKind.LOSSES: AccountClass.EXPENSE,
 }
 BOUNDS: dict[AccountKind, tuple[int, int]] = {
@@ -86,6 +93,11 @@ class Account(NamedTuple):
 def available(owner: str, asset: str) -> Account:
     """A user's free funds."""
     return Account(owner, asset, AccountKind.AVAILABLE)
+
+
+def loan(owner: str, asset: str) -> Account:
+    """What a user owes."""
+    return Account(owner, asset, AccountKind.LOAN)
 
 
 def platform(kind: AccountKind, asset: str, part: str = "") -> Account:

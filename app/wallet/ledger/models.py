@@ -24,8 +24,16 @@ class AccountRow(Base):
     __tablename__ = "ledger_accounts"
     __table_args__ = (
         UniqueConstraint("owner", "asset", "kind"),
-        CheckConstraint("balance >= 0 OR kind IN ('custody', 'losses', 'suspense')", name="not_overdrawn"),
-        CheckConstraint("balance <= 0 OR kind NOT IN ('custody', 'losses')", name="not_overspent"),
+        CheckConstraint(
+            "balance >= 0 OR kind IN ('custody', 'losses', 'suspense', 'loan')", name="not_overdrawn"
+        ),
+        CheckConstraint("balance <= 0 OR kind NOT IN ('custody', 'losses', 'loan')", name="not_overspent"),
+        Index(
+            "ix_ledger_accounts_loans",
+            "owner",
+            postgresql_where=text("kind = 'loan'"),
+            sqlite_where=text("kind = 'loan'"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(_IDENTITY, primary_key=True)

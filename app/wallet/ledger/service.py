@@ -97,6 +97,11 @@ class Ledger:
         holds = await self._repository.named_holds(session, ended) if ended else {}
         return [holds[id] for id in ended]
 
+    async def known(self, session: AsyncSession, ids: Iterable[str]) -> set[str]:
+        """Those of the transfers that were done."""
+        found = await self._repository.answered(session, ids)
+        return {id for id, answer in found.items() if answer.code is Code.OK}
+
     async def holds(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Hold]:
         """Holds by id, as they are now."""
         return await self._repository.named_holds(session, ids)
