@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.events.matching import CommandRejected, MatchingOutput, OrderAccepted
+from app.events.matching import Answer, CommandRejected, MatchingOutput, OrderAccepted
 from app.events.models import StreamPositionRow
 from app.kit import logs
 from app.kit.bus import Bus, Message
@@ -130,21 +130,27 @@ def fitting(outputs: Iterable[MatchingOutput], places: Mapping[str, int]) -> Fit
 
 
 def _cut(output: MatchingOutput, place: int) -> MatchingOutput:
-    """The part of an output behind `place`; answers of orders that were entered before it are left out."""
+    """The part of an output behind `place`, with the answers of the orders that were entered in it."""
     if output.first > place:
         return output
-    dropped = output.changes[: place + 1 - output.first]
     entered = {
-        change.order_id
-        for change in dropped
+        change.order_id: change.sequence
+        for change in output.changes
         if isinstance(change, OrderAccepted)
         or (isinstance(change, CommandRejected) and change.command == "place")
     }
+    answers: list[Answer] = []
+    sequence = 0
+    for answer in output.answers:
+        # The second order of a pair that was rejected is named by no change: it goes with the first.
+        sequence = entered.get(answer.order_id, sequence)
+        if sequence > place:
+            answers.append(answer)
     return output.model_copy(
         update={
             "first": place + 1,
-            "changes": output.changes[len(dropped) :],
-            "answers": tuple(answer for answer in output.answers if answer.order_id not in entered),
+            "changes": output.changes[place + 1 - output.first :],
+            "answers": tuple(answers),
         }
     )
 
@@ -257,10 +263,12 @@ class _Follower:
             _gaps.labels(self.consumer, symbol).set(1)
             try:
                 await self.resync(symbol, place)
-            except Exception as error:
+            except Unavailable as error:
                 _log.warning(
-                    "not published again yet", consumer=self.consumer, symbol=symbol, reason=repr(error)
+                    "not published again yet", consumer=self.consumer, symbol=symbol, reason=str(error)
                 )
+            except Exception:
+                _log.exception("cannot be published again", consumer=self.consumer, symbol=symbol)
 
     async def close(self) -> None:
         """End what is under way."""

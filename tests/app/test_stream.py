@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table, ins
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.events import stream
-from app.events.matching import Answer, MatchingOutput
+from app.events.matching import Answer, CommandRejected, MatchingOutput
 from app.kit.bus import Bus, Message, Record, Subscription, Topic
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
@@ -289,19 +289,21 @@ async def test_what_is_no_output_stops_the_consumer(effects: Effects, topic: str
     assert await effects.rows() == []
 
 
-def test_answers_of_dropped_changes_are_dropped() -> None:
+@pytest.mark.parametrize(
+    ("place", "answered"),
+    [(0, [11, 12, 13, 14, 15]), (2, [12, 13, 14, 15]), (3, [13, 14, 15]), (4, [15]), (6, [])],
+)
+def test_answers_of_dropped_changes_are_dropped(place: int, answered: list[int]) -> None:
+    # 13 and 14 are a pair that was rejected: one change names the first of them.
+    rejected = CommandRejected(sequence=4, command="place", order_id=13, owner="anna", reason="no")
     made = output(
-        [accepted(1, 11), trade(2), accepted(3, 12), trade(4)],
-        answers=[
-            Answer(order_id=11, status="filled", filled=1),
-            Answer(order_id=12, status="filled", filled=1),
-        ],
+        [accepted(1, 11), trade(2), accepted(3, 12), rejected, accepted(5, 15), trade(6), trade(7)],
+        answers=[Answer(order_id=number, status="open", filled=0) for number in range(11, 16)],
     )
-    found = stream.fitting([made], {"BTC-USD": 2})
-    (cut,) = found.outputs
-    assert (cut.first, cut.last, [change.sequence for change in cut.changes]) == (3, 4, [3, 4])
-    assert [answer.order_id for answer in cut.answers] == [12]
-    assert (found.repeated, found.skipped) == (0, 0)
+    (cut,) = stream.fitting([made], {"BTC-USD": place}).outputs
+    assert (cut.first, cut.last) == (place + 1, 7)
+    assert [change.sequence for change in cut.changes] == list(range(place + 1, 8))
+    assert [answer.order_id for answer in cut.answers] == answered
 
 
 @given(
