@@ -99,7 +99,7 @@ def _compile(work: Path) -> Path:
     )
     if done.returncode != 0:
         lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
-        told = next((line for line in lines if "error:" in line), f"exit code {done.returncode}")
+        told = next((line for line in lines if "error:" in line.lower()), f"exit code {done.returncode}")
         raise CompileError(told.strip())
     return work / "made" / "app" / "exchange"
 
