@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 from app.events.envelope import Envelope
 from app.events.matching import MatchingOutput, TradeMade
 from app.instruments import INSTRUMENTS
-from app.kit.bus import Subscription
+from app.kit.bus import Bus, Subscription
+from app.kit.runtime import retrying
 from app.matching.client import MatchingClient
 from app.matching.commands import Cancel, CancelAll, Oco, OrderState, Place, Replace, Result, SetPhase
 from app.wallet.deposits import Deposit
@@ -99,13 +101,18 @@ class Market:
         return found
 
 
-@pytest.fixture(params=["memory", "servers"])
-async def market(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Market]:
-    backing: dict[str, Any] = {}
-    if request.param == "servers":
-        backing["database_url"] = await request.getfixturevalue("postgresql").new_database()
-        backing["bus_url"] = request.getfixturevalue("kafka").url
-    async with running(tmp_path, "matching-engine", **backing) as platform:
+async def listen(bus: Bus, *topics: str) -> Subscription:
+    """A subscription from now on; new topics may take a moment until they can be read."""
+    async with asyncio.timeout(SECONDS):
+        async for attempt in retrying():
+            with attempt:
+                return await bus.subscribe(topics, None)
+    raise AssertionError
+
+
+@asynccontextmanager
+async def trading(directory: Path, *others: str, **backing: Any) -> AsyncIterator[Market]:
+    async with running(directory, "matching-engine", *others, **backing) as platform:
         wallet = Wallet.of(platform.backends.database, WalletSettings.load())
         await wallet.prepare()
         bus = platform.backends.bus
@@ -113,8 +120,8 @@ async def market(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             platform,
             wallet,
             MatchingClient(platform.runtimes["matching-engine"]),
-            await bus.subscribe(["matching.output"], None),
-            await bus.subscribe(["order-events", "trade-events"], None),
+            await listen(bus, "matching.output"),
+            await listen(bus, "order-events", "trade-events"),
         )
         await made.deposit("anna", "USD", 10**18)
         await made.deposit("ben", "BTC", base_units(BTC, 1000))
@@ -122,6 +129,23 @@ async def market(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         await made.client.close()
         await made.outputs.close()
         await made.families.close()
+
+
+@pytest.fixture(params=["memory", "servers"])
+async def backing(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings of database and bus."""
+    if request.param == "memory":
+        return {}
+    return {
+        "database_url": await request.getfixturevalue("postgresql").new_database(),
+        "bus_url": request.getfixturevalue("kafka").url,
+    }
+
+
+@pytest.fixture
+async def market(backing: dict[str, Any], tmp_path: Path) -> AsyncIterator[Market]:
+    async with trading(tmp_path, **backing) as made:
+        yield made
 
 
 async def test_two_orders_meet_and_everybody_hears_of_it(market: Market) -> None:
@@ -275,3 +299,20 @@ async def test_many_orders_at_once_are_all_answered_and_told_once(market: Market
     await market.hear_all()
     assert market.sequences == list(range(1, 541))
     assert [o.first for o in market.heard[1:]] == [o.last + 1 for o in market.heard[:-1]]
+
+
+async def test_a_restart_forgets_nothing(backing: dict[str, Any], tmp_path: Path) -> None:
+    # The role `order` keeps the first answers; an engine that started anew has them from there.
+    async with trading(tmp_path, "order", **backing) as before:
+        command = before.order("ben", "sell", 5)
+        first = await before.submit(command)
+        await before.hear_all()
+    async with trading(tmp_path, "order", **backing) as after:
+        assert await after.submit(command) == first.model_copy(update={"repeated": True})
+        buy = await after.place("anna", "buy", 5, client_order_id="new")
+        assert (buy.status, buy.order_id) == ("filled", first.orders[0].order_id + 1)
+        await after.hear_all()
+        assert set(after.sequences) - set(before.sequences) == {2, 3}
+        known = {change.sequence: change for output in before.heard for change in output.changes}
+        again = [c for output in after.heard for c in output.changes if c.sequence in known]
+        assert again == [known[change.sequence] for change in again]
