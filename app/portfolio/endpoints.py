@@ -1,7 +1,6 @@
 """REST API of the portfolio, and the entry of the role."""
 
-import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
@@ -35,6 +34,7 @@ from app.portfolio.values import ValueHistory
 from app.wallet.ledger.service import system_clock
 
 _DAY = 86_400_000
+_EPOCH = datetime.fromtimestamp(0, UTC)
 router = APIRouter(prefix="/api/portfolio", tags=["portfolio"])
 
 
@@ -162,7 +162,8 @@ async def profit(
 
 
 def _milliseconds(moment: datetime | None) -> int | None:
-    return None if moment is None else math.ceil(moment.timestamp() * 1000)
+    """Rounded up, exactly: entries have whole milliseconds."""
+    return None if moment is None else -((_EPOCH - moment) // timedelta(milliseconds=1))
 
 
 def create_app(runtime: Runtime, portfolio: Portfolio) -> FastAPI:

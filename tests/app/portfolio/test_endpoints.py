@@ -1,5 +1,7 @@
 """What the endpoints answer, problems included."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from app.wallet.models import SettlementRow
@@ -168,6 +170,18 @@ async def test_profit_of_a_time(api: Api) -> None:
 async def test_wrong_questions_are_refused(api: Api, path: str, status: int, code: str) -> None:
     response = await api.client.get(f"/api/portfolio{path}")
     assert (response.status_code, response.json()["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("at", [1_700_000_000_001, 1_700_000_000_123, 1_700_000_000_997])
+async def test_a_moment_is_exact(api: Api, at: int) -> None:
+    sent = [trade(1, "anna", "ben", price=100), trade(2, "ben", "anna", price=101)]
+    await apply(api.portfolio, [output(sent, at=at)])
+    moment = datetime.fromtimestamp(at // 1000, UTC) + timedelta(milliseconds=at % 1000)
+    (before,) = (await api.get("/pnl", to=moment.isoformat()))["symbols"]
+    (since,) = (await api.get("/pnl", **{"from": moment.isoformat()}))["symbols"]
+    later = (moment + timedelta(microseconds=1)).isoformat()
+    (after,) = (await api.get("/pnl", **{"from": later}))["symbols"]
+    assert (before["realised"], since["realised"], after["realised"]) == ("0", "0.0000001", "0")
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59"])
