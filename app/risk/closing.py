@@ -18,6 +18,7 @@ from app.events.envelope import Envelope
 from app.events.trading import MarginCall
 from app.kit import logs, outbox
 from app.kit.database import Database
+from app.kit.errors import Unavailable
 from app.matching.commands import CancelAll, Command, Place, Result
 from app.risk import events
 from app.risk.controls import Controls, Switch
@@ -79,17 +80,22 @@ class MarginCalls:
         """Look at everybody who owes something or has a call; an owner who fails does not stop the others.
 
         Raises:
-            Unavailable: database or engine do not answer; whoever was not looked at is next time.
+            Unavailable: database, ledger or engine did not answer for one of them.
         """
         async with self._database.transaction(read_only=True) as session:
             owners = set(await self._service.funds.debts(session))
             calls = {call.owner: call.id for call in await self._repository.live(session)}
         _live.set(len(calls))
+        failed: Unavailable | None = None
         for owner in sorted(owners | calls.keys()):
             try:
                 await self._look(owner, calls.get(owner))
             except NoPrice as error:
                 _log.error("margin is not known", owner=owner, reason=str(error))
+            except Unavailable as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def _look(self, owner: str, call_id: int | None) -> None:
         if call_id is None:

@@ -74,8 +74,9 @@ class DailyLossReached(Payload):
 Told = MarginCallEnded | ForcedClose | DailyLossReached | MarginCall | PositionLimitBreached
 
 
-def of_account(payload: Told, id: str) -> Envelope:
-    """An event about one account; `id` tells it from all others, so that it counts once."""
+def of_account(payload: Told, id: str | None = None) -> Envelope:
+    """An event about one account; `id` tells it from all others. Without one it is told once only because it
+    is written in the transaction that remembers it."""
     return Envelope.of(payload, key=payload.account, producer=_PRODUCER, id=id)
 
 
@@ -91,7 +92,7 @@ def limit_changed(payload: LimitChanged, audit_id: int) -> Envelope:
     return Envelope.of(payload, key=key, producer=_PRODUCER, id=f"risk-audit:{audit_id}")
 
 
-def alert(user: str, template: str, values: dict[str, str], id: str) -> Envelope:
-    """A message to a user."""
+def alert(user: str, template: str, values: dict[str, str], id: str | None = None) -> Envelope:
+    """A message to a user; `id` as in `of_account`."""
     payload = SendAlert(user=user, channel="email", template=template, values=values)
-    return Envelope.of(payload, key=user, producer=_PRODUCER, id=f"alert:{id}")
+    return Envelope.of(payload, key=user, producer=_PRODUCER, id=f"alert:{id}" if id else None)

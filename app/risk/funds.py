@@ -6,9 +6,13 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.errors import Unavailable
+from app.kit.problems import Problem
 from app.wallet.ledger.accounts import AccountKind
 from app.wallet.ledger.book import HoldState
+from app.wallet.ledger.repository import Contended
 from app.wallet.ledger.service import Ledger
+from app.wallet.order_repository import hold_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +101,18 @@ class LedgerFunds:
         return found
 
     async def repay(self, session: AsyncSession, owner: str, asset: str, amount: int, id: str) -> None:
-        """See `Funds`."""
-        await self._loans.repay(session, owner, asset, amount, id)
+        """See `Funds`.
+
+        Raises:
+            Unavailable: debt or funds changed meanwhile; to be decided anew.
+        """
+        try:
+            await self._loans.repay(session, owner, asset, amount, id)
+        except (Contended, Problem) as error:
+            raise Unavailable("ledger", error) from error
 
     async def is_settled(self, session: AsyncSession, order_id: int) -> bool:
         """See `Funds`."""
-        id = f"hold:{order_id}"
+        id = hold_id(str(order_id), None)
         hold = (await self._ledger.holds(session, [id])).get(id)
         return hold is None or hold.state is not HoldState.PENDING

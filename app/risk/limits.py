@@ -108,6 +108,12 @@ class Limits:
             daily_loss=(found["daily_loss"] or 0) * money,
         )
 
+    def daily_loss(self, owner: str, currency: str) -> int:
+        """What a user may lose in a day in a quote currency, in its smallest units."""
+        scopes = (self.overrides.get((owner, "")), self.overrides.get(("", "")), self.defaults, DEFAULTS)
+        said = (values.daily_loss for values in scopes if values is not None)
+        return next((value for value in said if value is not None), 0) * money_unit(currency)
+
 
 _NAMES = tuple(item.name for item in fields(Values))
 

@@ -7,15 +7,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.instruments import INSTRUMENTS
 from app.risk.limits import (
     LARGEST_BPS,
     LARGEST_LOTS,
     LARGEST_MONEY,
     LARGEST_RATE,
-    Effective,
     Values,
-    money_unit,
 )
 from app.risk.models import AuditRow, SwitchRow
 from app.wallet.ledger.assets import ASSETS, LARGEST
@@ -221,21 +218,3 @@ def time_of(milliseconds: int) -> datetime:
 def text(asset: str, units: int) -> str:
     """Smallest units of an asset as a decimal."""
     return ASSETS[asset].text(units)
-
-
-def symbol_use(symbol: str, limits: Effective, position: int, open_buy: int, open_sell: int) -> SymbolUse:
-    """What a user may do in a symbol."""
-    return SymbolUse(
-        symbol=symbol,
-        position=position,
-        open_buy=open_buy,
-        open_sell=open_sell,
-        position_limit=limits.position,
-        order_notional=limits.order_notional // money_unit("USD"),
-        collar_bps=limits.collar_bps,
-    )
-
-
-def known_symbol(symbol: str) -> bool:
-    """Whether there is such an instrument."""
-    return symbol in INSTRUMENTS
