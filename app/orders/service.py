@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
@@ -51,6 +52,7 @@ _seconds = Histogram(
     ["operation"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 )
+_counter, _histogram = cache(_requests.labels), cache(_seconds.labels)
 Operation = Literal["place", "oco", "cancel", "replace", "cancel_all", "cancel_after"]
 
 
@@ -257,8 +259,8 @@ class Trading:
             outcome = "invalid"
             raise
         finally:
-            _requests.labels(operation, outcome).inc()
-            _seconds.labels(operation).observe(time.perf_counter() - begun)
+            _counter(operation, outcome).inc()
+            _histogram(operation).observe(time.perf_counter() - begun)
 
 
 def _place(owner: str, symbol: str, side: str, quantity: str, body: Terms, post_only: bool) -> Place:

@@ -1,5 +1,6 @@
 """A matching engine within the test's process: the real books, without journal, funds and risk."""
 
+import asyncio
 import time
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -62,6 +63,7 @@ class FakeEngine:
         self.owners = Owners()
         self.answers: dict[tuple[str, str], Answered] = {}
         self.last_id = 0
+        self.one = asyncio.Lock()
         self.refused: dict[str, str] = {}
         """Owner → reason for which their orders are rejected before they reach the book."""
         self.away = False
@@ -98,6 +100,10 @@ class FakeEngine:
     async def submit(self, command: Command) -> Result:
         if self.away:
             raise Unavailable("matching-engine", "away")
+        async with self.one:
+            return await self._carry_out(command)
+
+    async def _carry_out(self, command: Command) -> Result:
         if isinstance(command, Place | Oco):
             return await self._enter(command)
         if isinstance(command, CancelAfter):

@@ -78,7 +78,7 @@ async def test_rejected_orders_tell_why_and_are_in_the_history(orders: Orders) -
 
 
 async def test_fills_are_exact_and_seen_by_both(orders: Orders) -> None:
-    subscription = await orders.runtime.backends.bus.subscribe(["notification-events"], "test")
+    subscription = await orders.runtime.backends.bus.subscribe(["notification-events"], None)
     await orders.place(201, BOB, side="sell", quantity="0.2", price="99.99")
     await orders.place(201, BOB, side="sell", quantity="0.2", price="100")
     taken = await orders.place(client_order_id="mine")
