@@ -3,8 +3,9 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from struct import Struct
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import orjson
 
@@ -21,6 +22,7 @@ from app.exchange import (
     SnapshotError,
 )
 from app.matching.journal import AS_ENTERED, Entry
+from app.matching.names import SIDE_NAMES
 from app.matching.translate import Owners, translate
 
 _MAGIC: Final = b"TSMATCH1"
@@ -87,28 +89,21 @@ class Books:
         Raises:
             ValueError: it is not the next batch.
         """
-        self._begin(batch, at)
+        self.begin(batch, at)
         return [self._apply(symbol, entries, owners) for symbol, entries in sections]
-
-    def replay(
-        self, batch: int, at: int, sections: Iterable[tuple[str, Sequence[Entry]]], owners: Owners
-    ) -> None:
-        """`apply` for a batch whose output nobody needs any more.
-
-        Raises:
-            ValueError: it is not the next batch.
-        """
-        self.apply(batch, at, sections, owners)
 
     def state_hash(self, symbol: str) -> str:
         """Digest of one book."""
         return self.engines[symbol].state_hash()
 
-    def dump(self) -> list[bytes]:
-        """The whole state in parts, copied at once; `load` takes them joined."""
+    def dump(self, owners: Owners) -> list[bytes]:
+        """The whole state in parts, copied at once; `load` takes them joined.
+
+        Risk may count orders already that are on their way to the books: these are not part of the state.
+        """
         self.asked = self._open_as_asked()
         books = {symbol: engine.snapshot() for symbol, engine in self.engines.items()}
-        risk = self.risk.dump()
+        risk = with_orders(self.risk.dump(), self, owners)
         head = {
             "batch": self.batch,
             "at": self.at,
@@ -143,7 +138,8 @@ class Books:
             self.asked[symbol] = {id: OrderType(kind) for id, kind in asked}
         return state[offset:]
 
-    def _begin(self, batch: int, at: int) -> None:
+    def begin(self, batch: int, at: int) -> None:
+        """Count the next batch; raises ValueError when it is not."""
         if batch != self.batch + 1:
             raise ValueError(f"batch {batch} does not follow batch {self.batch}")
         self.batch, self.at = batch, at
@@ -206,6 +202,25 @@ class Books:
             symbol: {id: kind for id, kind in asked.items() if id in self.engines[symbol].book.orders}
             for symbol, asked in self.asked.items()
         }
+
+
+def with_orders(risk: bytes, books: Books, owners: Owners) -> bytes:
+    """What `PreTradeRisk.dump` gave, with exactly the orders that are open in the books."""
+    orders: list[list[Any]] = [
+        [
+            order.order_id,
+            owners.owner(order.account),
+            symbol,
+            SIDE_NAMES[order.terms.side],
+            order.remaining,
+            order.terms.price,
+            order.terms.quantity - order.remaining,
+            [],
+        ]
+        for symbol, engine in books.engines.items()
+        for order in engine.book.orders.values()
+    ]
+    return orjson.dumps({**orjson.loads(risk), "orders": sorted(orders, key=itemgetter(0))})
 
 
 def _standing(engine: MatchingEngine, order_id: int) -> tuple[Place, int, bool] | None:

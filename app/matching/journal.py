@@ -69,6 +69,16 @@ def unpack(records: bytes) -> Iterator[tuple[str, list[Entry]]]:
     Raises:
         JournalError: the bytes are not what `pack` gave.
     """
+    for symbol, asked, commands in unpack_commands(records):
+        yield symbol, [Entry(command, kind) for command, kind in zip(commands, asked, strict=True)]
+
+
+def unpack_commands(records: bytes) -> Iterator[tuple[str, bytes, Iterator[Command]]]:
+    """As `unpack`, at less cost: symbols, what was asked for with each command, and the commands.
+
+    Raises:
+        JournalError: the bytes are not what `pack` gave.
+    """
     view, offset = memoryview(records), 0
     while offset < len(view):
         start = offset + 1
@@ -78,11 +88,9 @@ def unpack(records: bytes) -> Iterator[tuple[str, list[Entry]]]:
             raise JournalError("the group is cut off")
         (count,) = _COUNT.unpack_from(view, end)
         start = end + _COUNT.size
-        asked = bytes(view[start : start + count])
         found = next(read_batches(view[start + count :]), None)
         if found is None:
             raise JournalError(f"the commands of {symbol!r} are cut off or damaged")
         length, body = found
-        entries = [Entry(command, kind) for command, kind in zip(decode(body), asked, strict=True)]
-        yield symbol, entries
+        yield symbol, bytes(view[start : start + count]), decode(body)
         offset = start + count + length

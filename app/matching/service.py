@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 from app.kit import logs
@@ -50,6 +51,11 @@ class Engine:
     def is_leader(self) -> bool:
         """Whether this replica leads now."""
         return self._term is not None
+
+    @property
+    def token(self) -> int:
+        """Of the term in which this replica leads; raises Problem 421 `not-leader`."""
+        return self._leading().token
 
     async def submit(self, commands: Sequence[Command]) -> list[Result | None]:
         """Carry commands out; None for those of which it is not known.
@@ -131,7 +137,8 @@ class Engine:
             finally:
                 self._term = self._leader = None
                 metrics.leader.set(0)
-                await lease.release(token)
+                with suppress(Unavailable):
+                    await lease.release(token)
             await _pause(stopping, _AGAIN_SECONDS)
 
     async def _lead(self, token: int, stopping: asyncio.Event) -> None:

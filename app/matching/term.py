@@ -57,7 +57,7 @@ class Term:
 
     def __init__(self, parts: Parts, token: int) -> None:
         self._parts = parts
-        self._token = token
+        self.token = token
         self._limits_version = -1
         self._snapshot_at = time.monotonic()
         self._snapshot_commands = 0
@@ -79,7 +79,7 @@ class Term:
         planner = Planner(self.books, self.risk, self.accounts, parts.fees, parts.references)
         self.writer = Writer(
             parts.store,
-            self._token,
+            self.token,
             self.books,
             self.accounts,
             planner,
@@ -128,7 +128,7 @@ class Term:
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(ttl):
-                    await self._parts.store.lease.renew(self._token)
+                    await self._parts.store.lease.renew(self.token)
                 renewed = begun
             except (Unavailable, TimeoutError) as error:
                 _log.warning("the lease is not renewed", reason=str(error))
@@ -159,10 +159,10 @@ class Term:
         self._snapshot_at, self._snapshot_commands = time.monotonic(), self.writer.commands
         if batch == self._snapshot_batch:
             return
-        parts, sequences = self.books.dump(), self.books.sequences()
+        parts, sequences = self.books.dump(self.accounts), self.books.sequences()
         state = await asyncio.to_thread(lambda: zlib.compress(b"".join(parts), 1))
         async with store.database.transaction() as session:
-            await store.lease.check(session, self._token)
+            await store.lease.check(session, self.token)
             await store.journal.save_snapshot(session, batch, at, sequences, state)
         self._snapshot_batch = batch
         metrics.snapshot_batch.set(batch)
@@ -249,5 +249,5 @@ class Term:
         before = self._parts.clock() - int(self._parts.settings.keep_days * _DAY_MS)
         store = self._parts.store
         async with store.database.transaction() as session:
-            await store.lease.check(session, self._token)
+            await store.lease.check(session, self.token)
             await store.journal.prune(session, self._progress, before)

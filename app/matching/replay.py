@@ -1,0 +1,73 @@
+"""Batches whose output nobody needs any more: as many as the journal has, at the least cost."""
+
+from itertools import repeat
+
+from app.events.matching import TradeMade
+from app.exchange import PlaceOco, Trade
+from app.matching.books import Books, with_orders
+from app.matching.journal import Entry, unpack_commands
+from app.matching.names import SIDE_NAMES
+from app.matching.translate import Owners
+from app.risk.limits import Limits
+from app.risk.pretrade import PreTradeRisk
+
+
+class Replay:
+    """Takes batches into books. Risk learns of trades only, and of orders from the books at the end.
+
+    The state is the same as with `Books.apply`, but for the first answers, which are not kept.
+    """
+
+    def __init__(self, books: Books, owners: Owners, limits: Limits) -> None:
+        self._books = books
+        self._owners = owners
+        self._limits = limits
+        self._risk = self._without_orders(books)
+
+    def apply(self, batch: int, at: int, records: bytes) -> None:
+        """Take the next batch.
+
+        Raises:
+            ValueError: it is not the next one, or its records are damaged.
+        """
+        books = self._books
+        books.begin(batch, at)
+        for symbol, asked, commands in unpack_commands(records):
+            engine_apply = books.engines[symbol].apply
+            kinds = asked if any(asked) else repeat(0)
+            for command, kind in zip(commands, kinds, strict=False):
+                events = engine_apply(command)
+                if kind:
+                    books.asked[symbol] |= Entry(command, kind).types()
+                if len(events) > 1 or isinstance(command, PlaceOco):
+                    for event in events:
+                        if isinstance(event, Trade):
+                            self._trade(symbol, event, at)
+
+    def finish(self) -> PreTradeRisk:
+        """The state of risk after the last batch, which the books have from now on."""
+        state = with_orders(self._risk.dump(), self._books, self._owners)
+        risk = self._books.risk = PreTradeRisk.load(state, self._limits)
+        return risk
+
+    def _without_orders(self, books: Books) -> PreTradeRisk:
+        return PreTradeRisk.load(
+            with_orders(books.risk.dump(), Books((), books.risk), self._owners), self._limits
+        )
+
+    def _trade(self, symbol: str, trade: Trade, at: int) -> None:
+        owner = self._owners.owner
+        made = TradeMade(
+            sequence=trade.sequence,
+            trade_id=trade.trade_id,
+            price=trade.price,
+            quantity=trade.quantity,
+            taker_side=SIDE_NAMES[trade.taker_side],
+            maker_order_id=trade.maker_order_id,
+            taker_order_id=trade.taker_order_id,
+            maker_owner=owner(trade.maker_account),
+            taker_owner=owner(trade.taker_account),
+            maker_remaining=trade.maker_remaining,
+            taker_remaining=trade.taker_remaining,
+        )
+        self._risk.apply(symbol, made, at)
