@@ -12,12 +12,13 @@ from infra.plan.monitor import reference
 from infra.render import objects, write
 from infra.render.files import GENERATED_KEYS
 from infra.render.objects import KubernetesObject
+from stacks.base import APP_KEYS
 
 
 def test_one_file_for_each_object_with_its_exact_content(local_plan: Plan, tmp_path: Path) -> None:
     files = write(local_plan, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert len(files) == len(objects(local_plan)) == 72
+    assert len(files) == len(objects(local_plan)) == 104
     for path, item in zip(files, objects(local_plan), strict=True):
         content = yaml.safe_load(path.read_text())
         if item.kind != "Secret":
@@ -57,14 +58,14 @@ def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: 
     secrets = [yaml.safe_load(path.read_text()) for path in files if "-secret-" in path.name]
     keys = {item["metadata"]["name"]: item["metadata"]["annotations"][GENERATED_KEYS] for item in secrets}
     assert keys == {
-        "app-secrets": "app_cache_password,app_database_password",
+        "app-secrets": "app_auth_encryption_key,app_auth_signing_key,app_cache_password,"
+        "app_database_password,app_internal_token",
         "postgresql": "password",
         "redis": "password",
     }
     assert all("data" not in item and "stringData" not in item for item in secrets)
     everything = "".join(path.read_text() for path in files)
-    assert reference("database-password") not in everything
-    assert reference("cache-password") not in everything
+    assert all(reference(name) not in everything for name in ("database-password", *APP_KEYS))
 
 
 def test_files_of_an_earlier_render_go_and_others_stay(local_plan: Plan, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from infra.plan.model import Options
 from infra.plan.monitor import PASSWORD_TYPE, reference
 from infra.render import objects
 from infra.render.passwords import filled, generate, resolve
+from stacks.base import APP_KEYS
 
 
 def _password(**inputs: Any) -> PlannedResource:
@@ -35,30 +36,39 @@ def _encoded(text: str) -> str:
 
 def test_new_passwords_are_as_the_program_asks(local_plan: Plan) -> None:
     made = resolve(local_plan, objects(local_plan), {})
-    assert set(made) == {"database-password", "cache-password"}
-    assert made["database-password"] != made["cache-password"]
-    assert all(len(value) == 32 and value.isalnum() for value in made.values())
+    assert set(made) == {"database-password", "cache-password", *APP_KEYS}
+    assert len(set(made.values())) == len(made)
+    assert all(value.isalnum() for value in made.values())
+    assert {name: len(value) for name, value in made.items()} == {
+        "database-password": 32,
+        "cache-password": 32,
+        **dict.fromkeys(APP_KEYS, 48),
+    }
 
 
 def test_passwords_of_the_cluster_are_kept(local_plan: Plan) -> None:
     live = {
         ("Secret", "trading-data", "postgresql"): {"data": {"password": _encoded("from the database")}},
         ("Secret", "trading-system", "app-secrets"): {
-            "data": {"app_cache_password": _encoded("from the app")}
+            "data": {
+                "app_cache_password": _encoded("from the app"),
+                **{key: _encoded(key) for key in APP_KEYS.values()},
+            }
         },
     }
     kept = resolve(local_plan, objects(local_plan), live)
-    assert kept == {"database-password": "from the database", "cache-password": "from the app"}
+    assert kept == {"database-password": "from the database", "cache-password": "from the app", **APP_KEYS}
 
 
 def test_every_reference_is_replaced(local_plan: Plan) -> None:
-    passwords = {"database-password": "one", "cache-password": "two"}
+    passwords = {"database-password": "one", "cache-password": "two", **APP_KEYS}
     secrets = {item.name: filled(item, passwords) for item in objects(local_plan) if item.kind == "Secret"}
     assert secrets["postgresql"]["data"] == {"password": _encoded("one")}
     assert secrets["redis"]["data"] == {"password": _encoded("two")}
     assert secrets["app-secrets"]["data"] == {
         "app_database_password": _encoded("one"),
         "app_cache_password": _encoded("two"),
+        **{key: _encoded(key) for key in APP_KEYS.values()},
     }
     assert all("stringData" not in secret for secret in secrets.values())
 

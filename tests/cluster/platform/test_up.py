@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.roles import cluster_roles
 from tests.cluster.platform.conftest import Platform, tradestack
 
 pytestmark = pytest.mark.cluster
@@ -35,12 +36,8 @@ def test_status_tells_what_is_ready(platform: Platform) -> None:
     assert found["urls"]["web"] == platform.url
     workloads = {item["name"]: item for item in found["workloads"]}
     assert {
-        "gateway",
-        "market-data",
-        "price-collector",
-        "price-service",
-        "frontend",
-        "kafka",
+        *(name for name, role in cluster_roles(cloud=False).items() if role.port is not None),
+        *("postgresql", "redis", "kafka"),
     } <= workloads.keys()
     assert all(item["ready"] >= item["desired"] for item in workloads.values())
 
