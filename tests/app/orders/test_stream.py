@@ -251,6 +251,7 @@ async def test_who_does_not_read_is_disconnected(orders: Orders, monkeypatch: py
         async with asyncio.timeout(SECONDS):
             while "order_websockets_active 1.0" in (await orders.client.get("/metrics")).text:
                 await asyncio.sleep(0.05)
+        client.transport.resume_reading()
 
 
 async def test_the_switch_is_renewed_while_the_connection_lives(orders: Orders) -> None:
