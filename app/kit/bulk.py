@@ -91,8 +91,8 @@ def table_of(model: type[Base]) -> Table:
     return table
 
 
-def document(items: Iterable[Mapping[str, object]]) -> dict[str, str]:
-    """The parameters of a statement over `rows`."""
+def document(items: Iterable[object]) -> dict[str, str]:
+    """The parameters of a statement over `rows`; items are mappings or dataclasses."""
     return {"rows": orjson.dumps(list(items)).decode()}
 
 

@@ -6,8 +6,7 @@ order for each key.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from zlib import crc32
 
 from prometheus_client import Counter, Gauge
@@ -18,8 +17,10 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     String,
+    bindparam,
     delete,
     func,
+    insert,
     select,
     text,
 )
@@ -28,6 +29,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.events.envelope import Envelope
 from app.events.registry import topic_of
+from app.kit.bulk import table_of
 from app.kit.bus import Bus, Record
 from app.kit.database import Base, Database
 
@@ -64,21 +66,42 @@ async def write(session: AsyncSession, events: Sequence[Envelope]) -> None:
     """
     if not events:
         return
+    now = time.time()
     rows = [
-        OutboxRow(
-            topic=topic_of(event.type),
-            key=event.key,
-            shard=crc32(event.key.encode()) % SHARDS,
-            value=event.encode(),
-            created_at=time.time(),
-        )
+        {
+            "topic": topic_of(event.type),
+            "key": event.key,
+            "shard": crc32(event.key.encode()) % SHARDS,
+            "value": event.encode(),
+            "created_at": now,
+        }
         for event in events
     ]
     if session.get_bind().dialect.name == "postgresql":
-        for shard in sorted({row.shard for row in rows}):
-            await session.execute(text(f"SELECT pg_advisory_xact_lock({_LOCKS + SHARDS + shard})"))
-    session.add_all(rows)
-    await session.flush()
+        keys = sorted({_LOCKS + SHARDS + int(str(row["shard"])) for row in rows})
+        await session.execute(_LOCK_ALL, {"keys": keys})
+    await session.execute(_INSERT, rows)
+
+
+_TABLE = table_of(OutboxRow)
+_INSERT = insert(_TABLE)
+_LOCK_ALL = text(
+    "SELECT pg_advisory_xact_lock(key) FROM"
+    " (SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key ORDER BY key OFFSET 0) AS ordered"
+)
+_TRY = text("SELECT pg_try_advisory_xact_lock(:key)")
+_OLDEST = (
+    select(_TABLE.c.id)
+    .where(_TABLE.c.shard == bindparam("shard_"))
+    .order_by(_TABLE.c.id)
+    .limit(_BATCH)
+    .scalar_subquery()
+)
+_TAKE = (
+    delete(_TABLE)
+    .where(_TABLE.c.id.in_(_OLDEST))
+    .returning(_TABLE.c.id, _TABLE.c.topic, _TABLE.c.key, _TABLE.c.value)
+)
 
 
 class Relay:
@@ -102,33 +125,22 @@ class Relay:
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def relay_shard(self, shard: int) -> int:
-        """Publish the oldest events of a shard and remove them; returns how many."""
-        async with self._owned(shard) as mine:
-            if not mine:
-                return 0
-            oldest = select(OutboxRow).where(OutboxRow.shard == shard).order_by(OutboxRow.id).limit(_BATCH)
-            async with self._database.transaction(read_only=True) as session:
-                rows = (await session.scalars(oldest)).all()
-            by_topic: dict[str, list[OutboxRow]] = {}
-            for row in rows:
-                by_topic.setdefault(row.topic, []).append(row)
-            for topic, waiting in by_topic.items():
-                await self._bus.publish(topic, [Record(row.key, row.value) for row in waiting])
-            if rows:
-                async with self._database.transaction() as session:
-                    await session.execute(delete(OutboxRow).where(OutboxRow.id.in_([row.id for row in rows])))
-            relayed.inc(len(rows))
-            return len(rows)
+        """Publish the oldest events of a shard and remove them; returns how many.
 
-    @asynccontextmanager
-    async def _owned(self, shard: int) -> AsyncIterator[bool]:
-        """Whether this process may relay the shard now. SQLite serves one process, so there it may."""
-        if not self._database.is_postgresql:
-            yield True
-            return
+        They are removed in the transaction that is open while they are published: when it is not committed,
+        they are published again. SQLite serves one process, so there the shard needs no owner.
+        """
         async with self._database.transaction() as session:
-            lock = text(f"SELECT pg_try_advisory_xact_lock({_LOCKS + shard})")
-            yield bool(await session.scalar(lock))
+            if self._database.is_postgresql and not await session.scalar(_TRY, {"key": _LOCKS + shard}):
+                return 0
+            rows = sorted((await session.execute(_TAKE, {"shard_": shard})).all())
+            by_topic: dict[str, list[Record]] = {}
+            for _, topic, key, value in rows:
+                by_topic.setdefault(topic, []).append(Record(key, value))
+            for topic, records in by_topic.items():
+                await self._bus.publish(topic, records)
+        relayed.inc(len(rows))
+        return len(rows)
 
     async def _waiting(self) -> list[int]:
         """Shards that hold events; also measures the age of the oldest one."""

@@ -1,7 +1,7 @@
 """SQL of order holds and settlements; whole batches, orders locked in the order of their ids."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -87,7 +87,7 @@ class OrderRepository:
 
     async def add(self, session: AsyncSession, orders: Sequence[Order]) -> None:
         """Remember orders; those that are known stay as they are."""
-        await session.execute(self._add, document(asdict(order) for order in orders))
+        await session.execute(self._add, document(orders))
 
     async def lock(self, session: AsyncSession, ids: Iterable[str]) -> dict[str, Order]:
         """Orders by id, locked to the end of the transaction."""
@@ -111,9 +111,9 @@ class OrderRepository:
     async def save_trades(self, session: AsyncSession, settled: Sequence[Settled]) -> None:
         """Add settlements."""
         if settled:
-            await session.execute(self._settle, document(asdict(one) for one in settled))
+            await session.execute(self._settle, document(settled))
 
     async def save(self, session: AsyncSession, orders: Sequence[Order]) -> None:
         """Write what changes of orders that are known."""
         if orders:
-            await session.execute(self._save, document(asdict(order) for order in orders))
+            await session.execute(self._save, document(orders))

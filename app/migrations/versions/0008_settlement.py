@@ -9,7 +9,25 @@ branch_labels = None
 depends_on = None
 
 
+_FOREIGN_KEYS = {
+    "ledger_postings": {
+        "transfer_id": "ledger_transfers",
+        "source_id": "ledger_accounts",
+        "target_id": "ledger_accounts",
+    },
+    "ledger_holds": {
+        "id": "ledger_transfers",
+        "source_id": "ledger_accounts",
+        "target_id": "ledger_accounts",
+    },
+}
+
+
 def upgrade() -> None:
+    for table, columns in _FOREIGN_KEYS.items():
+        with op.batch_alter_table(table) as batch:
+            for column in columns:
+                batch.drop_constraint(f"fk_{table}_{column}", type_="foreignkey")
     _orders()
     _kinds(overdrawn="'custody', 'losses', 'suspense', 'loan'", overspent="'custody', 'losses', 'loan'")
     loans = sa.text("kind = 'loan'")
@@ -77,3 +95,7 @@ def downgrade() -> None:
         table.drop_constraint("seen_was_requested", type_="check")
         for name in ("remaining", "price", "extra", "seen", "requested", "ended", "hold_group"):
             table.drop_column(name)
+    for table, columns in _FOREIGN_KEYS.items():
+        with op.batch_alter_table(table) as batch:
+            for column, target in columns.items():
+                batch.create_foreign_key(f"fk_{table}_{column}", target, [column], ["id"])

@@ -91,6 +91,20 @@ class AuditRepository:
         )
         return [Difference("transfer", id, code == Code.OK, code != Code.OK) for id, code in found]
 
+    async def strays(self, session: AsyncSession) -> list[Difference]:
+        """Postings of no transfer, and postings and holds of accounts that are not there."""
+        found: list[Difference] = []
+        has_transfer = exists().where(TransferRow.id == PostingRow.transfer_id)
+        for check, id, missing in (
+            ("stray posting", PostingRow.transfer_id, ~has_transfer),
+            ("stray posting", PostingRow.transfer_id, _lacks(PostingRow.source_id)),
+            ("stray posting", PostingRow.transfer_id, _lacks(PostingRow.target_id)),
+            ("stray hold", HoldRow.id, _lacks(HoldRow.source_id)),
+        ):
+            rows = await session.execute(select(id).where(missing).order_by(id).limit(_MOST))
+            found += [Difference(check, row[0], 1, 0) for row in rows]
+        return found
+
     async def assets(self, session: AsyncSession) -> list[Difference]:
         """Postings between accounts of two assets."""
         source, target = aliased(AccountRow), aliased(AccountRow)
@@ -103,6 +117,10 @@ class AuditRepository:
             .limit(_MOST)
         )
         return [Difference("asset", *row) for row in found]
+
+
+def _lacks(account_id: Any) -> Any:
+    return ~exists().where(AccountRow.id == account_id)
 
 
 def _total(column: Any) -> Any:

@@ -1,6 +1,10 @@
-"""Tables of the ledger. Transfers and postings are only ever added; accounts and holds are their sums."""
+"""Tables of the ledger. Transfers and postings are only ever added; accounts and holds are their sums.
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, UniqueConstraint, text
+There are no foreign keys: a posting or hold is added together with its transfer, to accounts that are locked,
+and checking each of six again would cost more than all else of it. The reconciliation looks for strays.
+"""
+
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.kit.database import Base
@@ -71,9 +75,9 @@ class PostingRow(Base):
     )
 
     id: Mapped[int] = mapped_column(_IDENTITY, primary_key=True)
-    transfer_id: Mapped[str] = mapped_column(_ID, ForeignKey("ledger_transfers.id"))
-    source_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ledger_accounts.id"))
-    target_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ledger_accounts.id"))
+    transfer_id: Mapped[str] = mapped_column(_ID)
+    source_id: Mapped[int] = mapped_column(BigInteger)
+    target_id: Mapped[int] = mapped_column(BigInteger)
     amount: Mapped[int] = mapped_column(BigInteger)
     source_balance: Mapped[int] = mapped_column(BigInteger)
     """After this posting, like `target_balance`."""
@@ -96,9 +100,9 @@ class HoldRow(Base):
         ),
     )
 
-    id: Mapped[str] = mapped_column(_ID, ForeignKey("ledger_transfers.id"), primary_key=True)
-    source_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ledger_accounts.id"))
-    target_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("ledger_accounts.id"))
+    id: Mapped[str] = mapped_column(_ID, primary_key=True)
+    source_id: Mapped[int] = mapped_column(BigInteger)
+    target_id: Mapped[int | None] = mapped_column(BigInteger)
     amount: Mapped[int] = mapped_column(BigInteger)
     posted: Mapped[int] = mapped_column(BigInteger)
     released: Mapped[int] = mapped_column(BigInteger)

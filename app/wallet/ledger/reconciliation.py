@@ -52,6 +52,7 @@ class Reconciliation:
                 *await self._audit.held(session),
                 *await self._audit.transfers(session),
                 *await self._audit.assets(session),
+                *await self._audit.strays(session),
             ]
         report = Report(sums, found)
         for asset, sum_ in sums.items():

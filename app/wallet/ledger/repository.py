@@ -70,6 +70,12 @@ class LedgerRepository:
             {"id": TransferRow.id},
         )
         self._holds = per_row(database, ids, _hold_columns(), {"id": HoldRow.id})
+        self._hold_states = per_row(
+            database,
+            ids,
+            select(HoldRow.id, HoldRow.amount, HoldRow.posted, HoldRow.released, HoldRow.state),
+            {"id": HoldRow.id},
+        )
         self._add_transfers = insert_rows(
             database, table_of(TransferRow), _TRANSFER, order="id"
         ).on_conflict_do_nothing()
@@ -96,6 +102,22 @@ class LedgerRepository:
         """Holds by id."""
         found = await session.execute(self._holds, document({"id": id} for id in ids))
         return {row.id: _hold(row) for row in found}
+
+    async def current_holds(
+        self, session: AsyncSession, ids: Iterable[str], known: Mapping[str, Hold]
+    ) -> dict[str, Hold]:
+        """Holds by id, as they are now; accounts and expiry of the known ones never change.
+
+        Raises:
+            Contended: another transaction made one of them since.
+        """
+        found = (await session.execute(self._hold_states, document({"id": id} for id in ids))).all()
+        if any(row.id not in known for row in found):
+            raise Contended("a hold that this batch names was made by another transaction just now")
+        return {
+            id: known[id]._replace(amount=amount, posted=posted, released=released, state=HoldState(state))
+            for id, amount, posted, released, state in found
+        }
 
     async def lock(
         self, session: AsyncSession, accounts: Iterable[Account]

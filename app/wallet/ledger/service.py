@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client import Counter, Histogram
+from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.database import Database
@@ -11,11 +12,15 @@ from app.kit.errors import ConfigurationError
 from app.wallet.ledger.accounts import Account, check_owner
 from app.wallet.ledger.assets import ASSETS
 from app.wallet.ledger.book import Book, Hold
-from app.wallet.ledger.repository import Contended, Entry, LedgerRepository
+from app.wallet.ledger.repository import Entry, LedgerRepository
 from app.wallet.ledger.transfers import Code, Kind, Result, Transfer, chains
 
 _transfers = Counter("ledger_transfers_total", "Transfers answered", ["kind", "code"])
 _batch = Histogram("ledger_batch_size", "Transfers in a batch", buckets=(1, 3, 10, 30, 100, 300, 1000, 3000))
+
+
+_MOST_OPENED = 200_000
+"""Accounts that one process remembers, some 50 MB."""
 
 
 def system_clock() -> int:
@@ -33,6 +38,7 @@ class Ledger:
     def __init__(self, database: Database, clock: Callable[[], int] = system_clock) -> None:
         self._repository = LedgerRepository(database)
         self._clock = clock
+        self._opened: set[Account] = set()
 
     async def prepare(self, session: AsyncSession) -> None:
         """Check that stored amounts mean what this code takes them for.
@@ -52,12 +58,21 @@ class Ledger:
         Raises:
             ValueError: an asset is unknown, or kind and owner do not belong together.
         """
-        wanted = set(accounts)
+        wanted = set(accounts) - self._opened
+        if not wanted:
+            return
         for account in wanted:
             check_owner(account)
             if account.asset not in ASSETS:
                 raise ValueError(f"there is no asset {account.asset}")
         await self._repository.open_accounts(session, wanted)
+        event.listen(session.sync_session, "after_commit", lambda _: self._note(wanted), once=True)
+
+    def _note(self, opened: set[Account]) -> None:
+        """Accounts are never closed: those that were committed need not be looked for again."""
+        if len(self._opened) > _MOST_OPENED:
+            self._opened.clear()
+        self._opened |= opened
 
     async def apply(self, session: AsyncSession, transfers: Sequence[Transfer]) -> list[Result]:
         """Do transfers in their order, chains all or none; one result for each.
@@ -73,9 +88,7 @@ class Ledger:
         seen = await self._repository.named_holds(session, named) if named else {}
         locked = await self._repository.lock(session, _accounts(transfers, seen.values()))
         # Only now nobody else can change them; their accounts are the same as before.
-        holds = await self._repository.named_holds(session, named) if named else {}
-        if not _accounts((), holds.values()) <= locked.keys():
-            raise Contended("a hold that this batch names was made by another transaction just now")
+        holds = await self._repository.current_holds(session, named, seen) if named else {}
         known = await self._repository.answered(session, {transfer.id for transfer in transfers})
         book = Book(
             {account: balance for account, (_, balance) in locked.items()}, holds, known, self._clock()

@@ -308,6 +308,26 @@ async def test_an_account_is_opened_once_and_by_its_owner(database: Database, le
                 await ledger.open(session, [wrong])
 
 
+async def test_an_account_whose_opening_was_rolled_back_is_opened_again(
+    database: Database, ledger: Ledger
+) -> None:
+    new = available("new", "USD")
+
+    async def change_of_mind() -> None:
+        async with database.transaction() as session:
+            await ledger.open(session, [new])
+            raise RuntimeError("changed my mind")
+
+    with pytest.raises(RuntimeError, match="changed my mind"):
+        await change_of_mind()
+    for number in range(2):
+        async with database.transaction() as session:
+            await ledger.open(session, [new])
+            [result] = await ledger.apply(session, [Transfer.move(f"to new {number}", A, new, 1)])
+        assert result.done
+    assert await balance(database, ledger, new) == 2
+
+
 async def test_the_history_of_an_account_comes_in_pages(database: Database, ledger: Ledger) -> None:
     await apply(
         database,

@@ -41,6 +41,21 @@ DAMAGE = {
         {Difference("held", "anna:USD:held", 30, 29)},
         0,
     ),
+    "a posting to no account": (
+        "UPDATE ledger_postings SET target_id = 99999 WHERE transfer_id = 'move'",
+        {Difference("balance", "ben:USD:available", 10, 0), Difference("stray posting", "move", 1, 0)},
+        0,
+    ),
+    "a lost transfer": (
+        "DELETE FROM ledger_transfers WHERE id = 'move'",
+        {Difference("stray posting", "move", 1, 0)},
+        0,
+    ),
+    "a hold of no account": (
+        "UPDATE ledger_holds SET source_id = 99999",
+        {Difference("held", "anna:USD:held", 30, 0), Difference("stray hold", "hold", 1, 0)},
+        0,
+    ),
     "a lost hold": ("DELETE FROM ledger_holds", {Difference("held", "anna:USD:held", 30, 0)}, 0),
     "a posting of a transfer that failed": (
         "UPDATE ledger_transfers SET code = 'insufficient_funds' WHERE id = 'move'",
