@@ -107,7 +107,7 @@ class Term:
                     self._every(_PROGRESS_SECONDS, self.keep_progress),
                     self._every(_LIMITS_SECONDS, self._look_at_limits),
                     self._every(1.0, self._snapshot_when_due),
-                    self._every(_PRUNE_SECONDS, self._prune),
+                    self._every(_PRUNE_SECONDS, self.prune),
                     self._keep_hours,
                     self.republisher.run,
                 ):
@@ -245,7 +245,8 @@ class Term:
         if many or time.monotonic() - self._snapshot_at >= settings.snapshot_seconds:
             await self.snapshot()
 
-    async def _prune(self) -> None:
+    async def prune(self) -> None:
+        """Remove what is old and not needed; raises Unavailable, LeaseLost."""
         before = self._parts.clock() - int(self._parts.settings.keep_days * _DAY_MS)
         store = self._parts.store
         async with store.database.transaction() as session:
