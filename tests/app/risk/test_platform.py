@@ -13,8 +13,10 @@ import httpx
 import pytest
 from sqlalchemy import select
 
+from app.events import registry, stream
 from app.events.envelope import Envelope
-from app.kit.bus import Record, Subscription
+from app.kit.bus import Record, Subscription, Topic
+from app.kit.bus.kafka import KafkaBus
 from app.matching.client import MatchingClient
 from app.matching.commands import Place, Result, Side
 from app.orders.models import OrderRow
@@ -153,8 +155,15 @@ async def test_a_loan_that_is_not_covered_is_closed(tmp_path: Path) -> None:
 
 
 async def test_the_same_on_real_servers(
-    tmp_path: Path, postgresql: Postgresql, kafka: Kafka, redis: Redis
+    tmp_path: Path, postgresql: Postgresql, kafka: Kafka, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A topic of the test's own: the broker is shared, the names of the groups are not to be chosen.
+    topic = Topic(f"matching.output.{uuid4().hex}", 3, 3600)
+    monkeypatch.setattr(stream, "TOPIC", topic.name)
+    monkeypatch.setitem(registry._topics, "MatchingOutput", topic.name)
+    bus = KafkaBus(kafka.url.removeprefix("kafka://"), "tests")
+    await bus.ensure([topic])
+    await bus.close()
     servers = {
         "database_url": await postgresql.new_database(),
         "bus_url": kafka.url,
