@@ -7,6 +7,7 @@ from prometheus_client import Counter, Gauge
 
 from app.kit import logs
 from app.kit.database import Database
+from app.kit.lease import Lease
 from app.wallet.ledger.audit import AuditRepository, Difference
 
 _log = logs.get(__name__)
@@ -37,6 +38,8 @@ class Reconciliation:
         self._database = database
         self._seconds = seconds
         self._audit = AuditRepository(database)
+        # Long enough to be the same replica's again next time, while it lives.
+        self._lease = Lease(database, "ledger-reconciliation", "", 2 * seconds)
 
     async def check(self) -> Report:
         """Recompute every balance from postings and holds; sets the metrics and logs each difference.
@@ -64,7 +67,16 @@ class Reconciliation:
         return report
 
     async def run(self) -> None:
-        """Check again and again until cancelled; raises Unavailable when the database is gone."""
+        """Check again and again until cancelled, in one process of all at a time; only there the metrics are
+        set.
+
+        Raises:
+            Unavailable: the database is gone.
+        """
         while True:
-            await self.check()
+            if await self._lease.acquire() is not None:
+                await self.check()
+            else:
+                imbalance.clear()
+                differences.set(0)
             await asyncio.sleep(self._seconds)

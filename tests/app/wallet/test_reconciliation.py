@@ -1,17 +1,21 @@
 """The reconciliation finds every kind of damage and repairs none."""
 
+import asyncio
+
 import pytest
 from prometheus_client import REGISTRY
 from sqlalchemy import text
 
 from app.kit.database import Database
+from app.kit.lease import Lease
 from app.wallet.ledger.accounts import available
 from app.wallet.ledger.audit import Difference
-from app.wallet.ledger.reconciliation import Reconciliation
+from app.wallet.ledger.reconciliation import Reconciliation, Report
 from app.wallet.ledger.service import Ledger
 from app.wallet.ledger.transfers import Transfer
 from tests.app.wallet.books import apply, open_books
 
+SECONDS = 15.0
 ANNA, BEN = available("anna", "USD"), available("ben", "USD")
 DAMAGE = {
     "a changed balance": (
@@ -98,3 +102,30 @@ async def test_a_posting_between_two_assets_is_found(database: Database) -> None
         ("balance", "anna:USD:available"),
         ("balance", "anna:BTC:available"),
     }
+
+
+async def test_one_process_at_a_time_reconciles(database: Database) -> None:
+    ledger = Ledger(database)
+    await open_books(database, ledger, {"anna": 100})
+    first, second = Reconciliation(database, 100), Reconciliation(database, 0.02)
+    checked = asyncio.Event()
+
+    async def check() -> Report:
+        checked.set()
+        return Report({}, [])
+
+    second.check = check  # type: ignore[method-assign]
+    task = asyncio.create_task(first.run())
+    async with asyncio.timeout(SECONDS):
+        while await Lease(database, "ledger-reconciliation", "", 1).holder() is None:
+            await asyncio.sleep(0.01)
+    other = asyncio.create_task(second.run())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await checked.wait()
+    task.cancel()
+    await first._lease.release(1)
+    async with asyncio.timeout(SECONDS):
+        await checked.wait()
+    other.cancel()
+    await asyncio.gather(task, other, return_exceptions=True)
