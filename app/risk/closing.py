@@ -8,7 +8,7 @@ made of call and step, which enters one order however often it is sent, and a re
 with its step. So a process that takes over goes on from the newest row.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from prometheus_client import Counter, Gauge
@@ -83,11 +83,16 @@ class MarginCalls:
             Unavailable: database, ledger or engine did not answer for one of them.
         """
         async with self._database.transaction(read_only=True) as session:
-            owners = set(await self._service.funds.debts(session))
+            debts = await self._service.funds.debts(session)
             calls = {call.owner: call.id for call in await self._repository.live(session)}
+            below = [
+                owner
+                for owner, owed in debts.items()
+                if owner not in calls and await self._is_below(session, owner, owed)
+            ]
         _live.set(len(calls))
         failed: Unavailable | None = None
-        for owner in sorted(owners | calls.keys()):
+        for owner in sorted([*below, *calls]):
             try:
                 await self._look(owner, calls.get(owner))
             except NoPrice as error:
@@ -96,6 +101,14 @@ class MarginCalls:
                 failed = error
         if failed is not None:
             raise failed
+
+    async def _is_below(self, session: AsyncSession, owner: str, owed: Mapping[str, int]) -> bool:
+        try:
+            found = (await self._service.account(session, owner, debts=owed)).margin
+        except NoPrice as error:
+            _log.error("margin is not known", owner=owner, reason=str(error))
+            return False
+        return not found.meets(self._settings.maintenance_margin_ppm)
 
     async def _look(self, owner: str, call_id: int | None) -> None:
         if call_id is None:

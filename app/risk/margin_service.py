@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from types import MappingProxyType
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,6 +11,8 @@ from app.instruments import INSTRUMENTS
 from app.risk.funds import Funds, Holding
 from app.risk.margin import Margin, NoPrice, haircuts, margin, prices
 from app.risk.settings import RiskSettings
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +44,26 @@ class MarginService:
         session: AsyncSession,
         owner: str,
         *,
-        assets: Mapping[str, int] = {},
-        owed: Mapping[str, int] = {},
+        debts: Mapping[str, int] | None = None,
+        assets: Mapping[str, int] = _NOTHING,
+        owed: Mapping[str, int] = _NOTHING,
     ) -> Account:
         """An owner's margin; `assets` and `owed` are added first, to see what would be.
+
+        `debts` are read unless they are given.
 
         Raises:
             NoPrice: what is owed has no price.
         """
         holdings = await self.funds.holdings(session, owner)
-        debts = dict((await self.funds.debts(session, [owner])).get(owner, {}))
+        known = (await self.funds.debts(session, [owner])).get(owner, {}) if debts is None else debts
+        now_owed = dict(known)
         balances = {asset: holding.total for asset, holding in holdings.items()}
-        for added, to in ((assets, balances), (owed, debts)):
+        for added, to in ((assets, balances), (owed, now_owed)):
             for asset, amount in added.items():
                 to[asset] = to.get(asset, 0) + amount
         now = self.prices()
-        return Account(holdings, debts, now, margin(balances, debts, now, self.haircuts))
+        return Account(holdings, now_owed, now, margin(balances, now_owed, now, self.haircuts))
 
     def prices(self) -> dict[str, Fraction]:
         """Asset → dollars."""

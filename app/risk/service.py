@@ -1,6 +1,7 @@
 """The services of the role `risk`, and what it does by itself."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from app.risk.watch import Watch
 _LEASE: Final = "risk-margin"
 _LEASE_SECONDS: Final = 15.0
 _SECONDS: Final = 1.0
-"""Between two looks at margins and limits."""
+"""Between two looks at margins."""
+_ROUNDS_TO_SCAN: Final = 5
+"""Looks at margins for each one at all positions, which takes longer and only tells."""
 _log = logs.get(__name__)
 
 
@@ -85,7 +88,7 @@ class Risk:
         )
 
     async def run_margin(self) -> None:
-        """Look after margins and limits every second, one process at a time; run until cancelled.
+        """Look after margins every second and limits every five, one process at a time; run until cancelled.
 
         Raises:
             Unavailable: database or engine are gone; to be started again.
@@ -110,8 +113,9 @@ class Risk:
         calls = MarginCalls(
             self.database, self.calls, self.margin, self.controls, self.engine, self.clock, check
         )
-        while True:
+        for number in itertools.count():
             await lease.renew(token)
-            await self.watch.scan(check)
+            if number % _ROUNDS_TO_SCAN == 0:
+                await self.watch.scan(check)
             await calls.tick()
             await asyncio.sleep(_SECONDS)
