@@ -76,7 +76,7 @@ async def follow(bus: Bus, database: Database, consumer: str, handler: Handler, 
             if messages:
                 await follower.take([_output(message) for message in messages])
                 await subscription.commit(messages)
-            follower.look_for_gaps()
+            await follower.look_for_gaps()
     finally:
         await follower.close()
         await subscription.close()
@@ -237,30 +237,29 @@ class _Follower:
                 _log.error("gap", consumer=self.consumer, symbol=symbol, applied=place, seen=seen)
                 self._asked_at = float("-inf")
 
-    def look_for_gaps(self) -> None:
-        """Ask for what is missing when it is time to, beside the following: the engine may need a while."""
+    async def look_for_gaps(self) -> None:
+        """Ask for what is missing when it is time to; the table tells, after a restart, too."""
         now = asyncio.get_running_loop().time()
-        if now - self._asked_at >= _ASK_SECONDS and (self._asking is None or self._asking.done()):
-            self._asked_at = now
-            self._asking = asyncio.create_task(self._ask())
-
-    async def _ask(self) -> None:
-        """The table tells, so a gap is known after a restart and to every replica."""
+        if now - self._asked_at < _ASK_SECONDS or (self._asking is not None and not self._asking.done()):
+            return
+        self._asked_at = now
         lacking = select(StreamPositionRow.symbol, StreamPositionRow.sequence).where(
             StreamPositionRow.consumer == self.consumer, StreamPositionRow.seen > StreamPositionRow.sequence
         )
-        try:
-            async with self.database.transaction(read_only=True) as session:
-                found = dict((await session.execute(lacking)).all())
-        except Unavailable as error:
-            _log.warning("gaps are not known", consumer=self.consumer, reason=str(error))
-            return
+        async with self.database.transaction(read_only=True) as session:
+            found = dict((await session.execute(lacking)).all())
         for symbol in self._missing - found.keys():
             _gaps.labels(self.consumer, symbol).set(0)
             _log.info("gap closed", consumer=self.consumer, symbol=symbol)
-        self._missing = set(found)
-        for symbol, place in sorted(found.items()):
+        for symbol in found:
             _gaps.labels(self.consumer, symbol).set(1)
+        self._missing = set(found)
+        if found:
+            self._asking = asyncio.create_task(self._ask(found))
+
+    async def _ask(self, lacking: Mapping[str, int]) -> None:
+        """Beside the following: the engine may need a while."""
+        for symbol, place in sorted(lacking.items()):
             try:
                 await self.resync(symbol, place)
             except Unavailable as error:
