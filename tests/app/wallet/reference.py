@@ -7,6 +7,8 @@ from app.wallet.ledger.accounts import Account, AccountKind
 from app.wallet.ledger.assets import LARGEST
 from app.wallet.ledger.transfers import Code, Kind, Result, Transfer
 
+OWED_TO_US = (AccountKind.CUSTODY, AccountKind.LOAN)
+
 
 @dataclass
 class Held:
@@ -156,12 +158,12 @@ class Reference:
             raise Stop(Code.UNKNOWN_ACCOUNT)
         balances[source] -= amount
         balances[target] += amount
-        if source.kind is AccountKind.CUSTODY:
+        if source.kind in OWED_TO_US:
             if balances[source] < -LARGEST:
                 raise Stop(Code.BALANCE_OVERFLOW)
         elif balances[source] < 0:
             raise Stop(Code.INSUFFICIENT_FUNDS)
-        if target.kind is AccountKind.CUSTODY and balances[target] > 0:
+        if target.kind in OWED_TO_US and balances[target] > 0:
             raise Stop(Code.INSUFFICIENT_FUNDS)
         if balances[target] > LARGEST:
             raise Stop(Code.BALANCE_OVERFLOW)

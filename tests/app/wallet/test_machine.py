@@ -14,7 +14,7 @@ from sqlalchemy import delete
 
 from app.kit import schema
 from app.kit.database import Database
-from app.wallet.ledger.accounts import Account, AccountKind, available, platform
+from app.wallet.ledger.accounts import Account, AccountKind, available, loan, platform
 from app.wallet.ledger.assets import LARGEST
 from app.wallet.ledger.book import Hold, HoldState
 from app.wallet.ledger.models import AccountRow, HoldRow, PostingRow, TransferRow
@@ -32,6 +32,7 @@ OURS = [
     for asset in ASSETS
     for kind in (AccountKind.CUSTODY, AccountKind.FEES, AccountKind.PENDING_WITHDRAWAL)
 ]
+OURS += [loan(user, asset) for user in USERS for asset in ASSETS]
 ACCOUNTS = [*FREE, *(account.held for account in FREE), *OURS]
 UNKNOWN = available("nobody", "USD")
 
@@ -174,7 +175,9 @@ class LedgerMachine(RuleBasedStateMachine):
         assert balances == self.reference.state.balances
         for asset in ASSETS:
             assert sum(b for account, b in balances.items() if account.asset == asset) == 0
-        assert all(b >= 0 for account, b in balances.items() if account.kind.is_user)
+        loans = {account: b for account, b in balances.items() if account.kind is AccountKind.LOAN}
+        assert all(b <= 0 for b in loans.values())
+        assert all(b >= 0 for account, b in balances.items() if account.kind.is_user and account not in loans)
 
     @invariant()
     def holds_are_posted_voided_expired_or_pending(self) -> None:
