@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.kit.errors import Unavailable
 from app.kit.problems import Problem
+from app.risk.wallet_repository import leaving
 from app.wallet.ledger.accounts import AccountKind
 from app.wallet.ledger.book import HoldState
 from app.wallet.ledger.repository import Contended
@@ -58,7 +59,7 @@ class Funds(Protocol):
     """The wallet as margin sees it."""
 
     async def holdings(self, session: AsyncSession, owner: str) -> dict[str, Holding]:
-        """Asset → what the owner has."""
+        """Asset → what the owner has, without what is held for withdrawals: that is as good as gone."""
 
     async def debts(
         self, session: AsyncSession, owners: Sequence[str] | None = None
@@ -88,6 +89,9 @@ class LedgerFunds:
                 found[account.asset] = Holding(known.free + balance, known.held)
             elif account.kind is AccountKind.HELD:
                 found[account.asset] = Holding(known.free, known.held + balance)
+        for asset, amount in (await leaving(session, owner)).items():
+            known = found.get(asset, Holding())
+            found[asset] = Holding(known.free, max(known.held - amount, 0))
         return found
 
     async def debts(
