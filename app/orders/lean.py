@@ -56,10 +56,11 @@ async def parsed(request: Request, schema: type[B]) -> B:
         RequestValidationError: it does not fit the schema.
         Problem: 413 `body-too-large`.
     """
-    if int(request.headers.get("content-length") or 0) > MOST_BYTES:
+    body = await request.body()
+    if len(body) > MOST_BYTES:
         raise Problem(413, "body-too-large", f"An order has at most {MOST_BYTES} bytes.")
     try:
-        return schema.model_validate_json(await request.body())
+        return schema.model_validate_json(body)
     except ValidationError as error:
         told = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(told) from None

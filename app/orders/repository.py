@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import BigInteger, String, Table, Update, case, func, select, update
+from sqlalchemy import BigInteger, String, Table, Update, case, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.types import TypeEngine
 
@@ -88,6 +88,10 @@ class OrderRepository:
         ]
         self._known = per_row(database, given, select(*as_placed), keys)
         self._last_id = select(func.coalesce(func.max(orders.c.order_id), 0))
+        # A plan that was made while the table was small would read the whole table for as long as it is kept.
+        self._fresh_plans = (
+            text("SET LOCAL plan_cache_mode = force_custom_plan") if database.is_postgresql else None
+        )
         self._change = _changing(database, orders)
         self._reject_partners = _rejecting_partners(database, orders)
         self._insert_fills = insert_rows(
@@ -127,6 +131,8 @@ class OrderRepository:
         Outputs come once and in order for each symbol; those of orders that are not known have no effect.
         """
         effect = effect_of(outputs)
+        if self._fresh_plans is not None:
+            await session.execute(self._fresh_plans)
         if effect.orders:
             changes = sorted(effect.orders.values(), key=lambda change: change.order_id)
             await session.execute(self._change, document(asdict(change) for change in changes))

@@ -73,15 +73,15 @@ class Connection(WSListener):
             return
         if transport.underlying_transport.get_write_buffer_size() > MOST_UNREAD:
             self.close(TOO_SLOW, f"more than {MOST_UNREAD} bytes are unread")
-            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self.hang_up)
             return
         self._sent += 1
         transport.send(WSMsgType.TEXT, encoded({"seq": self._sent, **message}))
 
     def close(self, code: WSCloseCode | int, reason: str) -> None:
-        """Say goodbye."""
+        """Say goodbye; whoever does not answer is disconnected a little later."""
         if self.transport is not None and not self.transport.is_close_frame_sent:
             self.transport.send_close(cast(WSCloseCode, code), reason)
+            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self.hang_up)
 
     def hang_up(self) -> None:
         """End the connection, whatever the client does."""
