@@ -96,14 +96,14 @@ class Books:
         """Digest of one book."""
         return self.engines[symbol].state_hash()
 
-    def dump(self, owners: Owners) -> list[bytes]:
+    def dump(self) -> list[bytes]:
         """The whole state in parts, copied at once; `load` takes them joined.
 
-        Risk may count orders already that are on their way to the books: these are not part of the state.
+        Risk may count orders already that are on their way to the books: see `with_orders`.
         """
         self.asked = self._open_as_asked()
         books = {symbol: engine.snapshot() for symbol, engine in self.engines.items()}
-        risk = with_orders(self.risk.dump(), self, owners)
+        risk = self.risk.dump()
         head = {
             "batch": self.batch,
             "at": self.at,

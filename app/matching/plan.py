@@ -49,6 +49,7 @@ from app.wallet.orders import Amend, OrderHold
 Key = tuple[str, str]
 INSUFFICIENT_FUNDS: Final = "insufficient_funds"
 CLIENT_ORDER_ID_REUSED: Final = "client_order_id_reused"
+_LAPSE_AGAIN_MS: Final = 1000
 _CONTENT: Final = tuple(name for name in Place.model_fields if name != "kind")
 
 
@@ -131,8 +132,7 @@ class Planner:
             case Advance():
                 self._enter(item, task.symbol, AdvanceTime(self._made.at))
             case Lapse():
-                self._made.deadlines[task.owner] = 0
-                self._cancel_all(item, task.owner, None)
+                self._lapse(item, task.owner)
 
     def _enter(self, item: Item, symbol: str, command: CoreCommand, asked: int = AS_ENTERED) -> None:
         item.entries.append((symbol, Entry(command, asked)))
@@ -230,6 +230,19 @@ class Planner:
         for name in symbols:
             self._enter(item, name, CoreCancelAll(self._made.at, account))
         if not symbols:
+            item.result = Result(kind="cancel_all", code="ok")
+
+    def _lapse(self, item: Item, owner: str) -> None:
+        """Cancel what can be cancelled; the switch stays for orders of symbols that are halted."""
+        account = self._accounts.find(owner)
+        symbols = [] if account is None else self._symbols_of(account)
+        engines = self._books.engines
+        halted = [symbol for symbol in symbols if engines[symbol].book.phase is Phase.HALTED]
+        self._made.deadlines[owner] = self._made.at + _LAPSE_AGAIN_MS if halted else 0
+        for symbol in symbols:
+            if symbol not in halted and account is not None:
+                self._enter(item, symbol, CoreCancelAll(self._made.at, account))
+        if not item.entries:
             item.result = Result(kind="cancel_all", code="ok")
 
     def _symbols_of(self, account: int) -> list[str]:

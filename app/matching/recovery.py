@@ -60,6 +60,7 @@ async def recover(store: Store, limits: Limits, publish: Callable[[int, list[App
         risk = books.risk = PreTradeRisk.load(books.load(state), limits)
     commands = 0
     replay = Replay(books, accounts, limits)
+    gc.unfreeze()
     with _without_collection():
         async for batch in store.journal.read(books.batch, published):
             commands += batch.commands
@@ -67,6 +68,8 @@ async def recover(store: Store, limits: Limits, publish: Callable[[int, list[App
             if batch.batch % _BREATH == 0:
                 await asyncio.sleep(0)
     risk = replay.finish()
+    # What is open lives long and is freed without the collector, which would look at all of it each time.
+    gc.freeze()
     async for batch in store.journal.read(books.batch):
         commands += batch.commands
         publish(batch.batch, books.apply(batch.batch, batch.at, unpack(batch.records), accounts))

@@ -16,7 +16,7 @@ from app.matching.models import DeadManSwitchRow, JournalRow, ProgressRow, Snaps
 
 PUBLISHED: Final = "published"
 """Name of the progress of publishing: every batch up to it is on the bus."""
-_PAGE: Final = 2_000
+_PAGE: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class MatchingSettings(BaseSettings):
         default=None, validation_alias="APP_ADVERTISED_ADDRESS", pattern=r"^https?://[^/\s]+$", max_length=200
     )
     """Base URL by which other roles reach this replica; by default that of the machine's own address."""
-    lease_seconds: float = Field(default=5.0, ge=0.5, le=60)
+    lease_seconds: float = Field(default=3.0, ge=0.5, le=60)
     """After this a leader that is cut off is replaced; it renews its lease three times as often."""
     most_waiting: int = Field(default=4000, ge=1, le=100_000)
     """Commands that may wait for the writer; more are answered with 503 `overloaded`."""

@@ -150,8 +150,7 @@ class Term:
         """Take limits and switches as they are in the database; raises Unavailable."""
         async with self._parts.store.database.transaction(read_only=True) as session:
             self._limits_version, self.risk.limits = await self._parts.limits.load(session)
-        for owner, symbol in self._switched_off():
-            self._ask(CancelAll(owner=owner, symbol=symbol))
+        self._enforce_switches()
 
     async def snapshot(self) -> None:
         """Keep the state as it is now, unless that is done already; raises Unavailable, LeaseLost."""
@@ -159,7 +158,7 @@ class Term:
         self._snapshot_at, self._snapshot_commands = time.monotonic(), self.writer.commands
         if batch == self._snapshot_batch:
             return
-        parts, sequences = self.books.dump(self.accounts), self.books.sequences()
+        parts, sequences = self.books.dump(), self.books.sequences()
         state = await asyncio.to_thread(lambda: zlib.compress(b"".join(parts), 1))
         async with store.database.transaction() as session:
             await store.lease.check(session, self.token)
@@ -223,14 +222,20 @@ class Term:
             version = await self._parts.limits.version(session)
         if version != self._limits_version:
             await self.reload_limits()
+        else:
+            self._enforce_switches()
 
-    def _switched_off(self) -> list[tuple[str, str]]:
-        """Owners and symbols with open orders that a kill switch is against."""
-        found: dict[tuple[str, str], None] = {}
+    def _enforce_switches(self) -> None:
+        """Cancel what is open although a kill switch is against it; what is halted, once that is over."""
+        limits = self.risk.limits
+        if not (limits.stopped or limits.stopped_symbols or limits.stopped_users):
+            return
         for symbol, engine in self.books.engines.items():
-            for order in engine.book.orders.values():
-                found[self.accounts.owner(order.account), symbol] = None
-        return [(owner, symbol) for owner, symbol in found if self.risk.switched_off(owner, symbol)]
+            if engine.book.phase is not Phase.HALTED:
+                for account in {order.account for order in engine.book.orders.values()}:
+                    owner = self.accounts.owner(account)
+                    if self.risk.switched_off(owner, symbol):
+                        self._ask(CancelAll(owner=owner, symbol=symbol))
 
     def _ask(self, task: Task) -> None:
         """Have something carried out; it is asked for again if it has to be."""

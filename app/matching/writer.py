@@ -81,6 +81,8 @@ class Writer:
         self._most = most
         self._clock = clock
         self._waiting: deque[Call] = deque()
+        self._carried: list[Call] = []
+        """The group that is under way."""
         self._news = asyncio.Event()
         self._closed = False
         self._in_doubt = False
@@ -116,14 +118,16 @@ class Writer:
                 while not self._waiting:
                     self._news.clear()
                     await self._news.wait()
-                await self._carry(self._take())
+                self._carried = self._take()
+                await self._carry(self._carried)
+                self._carried = []
         finally:
             self.close()
 
     async def drain(self) -> None:
         """Take nothing new and return when all that waits is answered."""
         self._closed = True
-        pending = [call.answer for call in self._waiting]
+        pending = [call.answer for call in (*self._carried, *self._waiting)]
         if pending:
             await asyncio.wait(pending)
 

@@ -25,12 +25,15 @@ class Fate:
         self._left = fatal
         self.died = asyncio.Event()
 
-    async def step(self) -> None:
+    async def step(self, *, locked: bool = False) -> None:
+        """Die here, if it is time; `locked` says that what is held must be let go of, as a kill does."""
         if self.died.is_set():
             raise Unavailable("everything", "this process is dead")
         self._left -= 1
         if self._left == 0:
             self.died.set()
+            if locked:
+                raise Unavailable("everything", "this process is dead")
             await asyncio.Event().wait()
 
 
@@ -46,7 +49,7 @@ class MortalDatabase(Database):
         await self._fate.step()
         async with self._database.transaction(read_only=read_only) as session:
             yield session
-            await self._fate.step()
+            await self._fate.step(locked=not self.is_postgresql)
         await self._fate.step()
 
 

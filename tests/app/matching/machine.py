@@ -127,7 +127,8 @@ class Machine:
             "quantity": quantity,
             "price": price,
         }
-        return command({**given, **more})
+        made: Place = command({**given, **more})
+        return made
 
 
 def command(given: dict[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Outages, overload, publishing again, changes of the leader, and what the leader does by itself."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -203,3 +204,38 @@ async def test_a_market_closes_and_opens_by_its_calendar(machine: Machine) -> No
         )
         (result,) = await told(engine, market)
         assert (result.code, result.reason) == ("rejected", "market_closed")
+
+
+async def test_a_dead_mans_switch_waits_for_the_end_of_a_halt(machine: Machine) -> None:
+    def phase(name: str) -> Any:
+        return command({"kind": "set_phase", "symbol": SYMBOL, "phase": name})
+
+    async with machine.leading() as engine:
+        await told(engine, machine.place("anna", "sell", 7), phase("halted"))
+        await told(engine, command({"kind": "cancel_after", "owner": "anna", "seconds": 1}))
+        (refused,) = await told(engine, machine.place("anna", "sell", 1))
+        assert (refused.code, refused.reason) == ("rejected", "halted")
+        machine.clock.advance(2)
+        term = engine._term
+        assert isinstance(term, Term)
+        async with asyncio.timeout(SECONDS):
+            while term.writer.deadlines["anna"] <= machine.clock.now:
+                await asyncio.sleep(0.01)
+        await told(engine, phase("continuous"))
+        machine.clock.advance(2)
+        assert (await cancelled(machine, CancelReason.MASS_CANCEL)).owner == "anna"
+        assert term.writer.deadlines == {}
+
+
+async def test_the_leader_answers_all_that_it_took_before_it_ends(machine: Machine) -> None:
+    async with machine.leading() as engine:
+        orders = [machine.place("anna", "sell", 1) for _ in range(30)]
+        asked = asyncio.create_task(engine.submit(orders))
+        await asyncio.sleep(0)
+    results = await asked
+    assert [result is not None and result.code for result in results] == ["ok"] * 30
+    assert len(once(await machine.outputs())) == 30
+    async with machine.database.transaction(read_only=True) as session:
+        snapshot = await machine.parts().store.journal.snapshot(session, 100)
+    assert snapshot is not None
+    assert snapshot[0] == len(await machine.batches())
