@@ -1,9 +1,11 @@
 """Events leave exactly with their transaction and arrive in order."""
 
 import asyncio
+import time
 
 import pytest
-from sqlalchemy import func, select
+from prometheus_client import REGISTRY
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.events.accounts import UserCreated
@@ -52,6 +54,23 @@ async def test_events_of_a_key_keep_their_order(database: Database, memory_bus: 
         assert [name for name in found if name.startswith(user)] == [f"{user}:{n}" for n in range(10)]
     async with database.transaction() as session:
         assert await session.scalar(select(func.count()).select_from(outbox.OutboxRow)) == 0
+
+
+async def test_the_age_of_the_oldest_event_is_told(database: Database, memory_bus: MemoryBus) -> None:
+    relay = outbox.Relay(database, memory_bus)
+    async with database.transaction() as session:
+        await outbox.write(session, [created("a"), created("b")])
+        await session.execute(update(outbox.OutboxRow).values(created_at=time.time() - 100))
+    await relay_all(relay)
+    async with database.transaction() as session:
+        await outbox.write(session, [created("c")])
+        await session.execute(update(outbox.OutboxRow).values(created_at=time.time() - 50))
+    waiting = await relay._waiting()
+    assert len(waiting) == 1
+    assert 50 <= (REGISTRY.get_sample_value("outbox_oldest_age_seconds") or 0) < 90
+    assert await relay.relay_shard(waiting[0]) == 1
+    assert await relay._waiting() == []
+    assert REGISTRY.get_sample_value("outbox_oldest_age_seconds") == 0
 
 
 async def test_nothing_is_lost_while_the_bus_is_gone(database: Database, memory_bus: MemoryBus) -> None:

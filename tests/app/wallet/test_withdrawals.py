@@ -254,6 +254,24 @@ async def test_users_see_their_own_and_operators_all(funded: Api) -> None:
     assert (await api.get(f"{OPERATIONS}/withdrawals", owner="ben"))["withdrawals"] == []
 
 
+async def test_the_user_is_told_when_a_withdrawal_arrived(funded: Api) -> None:
+    api = funded
+    id = await request(api)
+    for to in (State.APPROVED, State.SENT):
+        await step(api, id, to)
+    assert await told(api, "SendConfirmation") == []
+    await step(api, id, State.SETTLED)
+    async with api.wallet.database.transaction(read_only=True) as session:
+        rows = (await session.scalars(select(OutboxRow.value).order_by(OutboxRow.id))).all()
+    [event] = [found for row in rows if (found := Envelope.decode(row)).type == "SendConfirmation"]
+    assert (event.key, event.payload["user"], event.payload["template"]) == (
+        "anna",
+        "anna",
+        "withdrawal-settled",
+    )
+    assert event.payload["values"] == {"amount": "50", "asset": "USD", "destination": "DE89 3704"}
+
+
 class Codes:
     """A second factor by codes of pyotp, for users who have a secret."""
 
