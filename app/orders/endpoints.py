@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from app.events.stream import follow
 from app.exchange.terms import MAX_VALUE
-from app.instruments import INSTRUMENTS
 from app.kit import web
 from app.kit.auth import Authenticator, Principal, require
 from app.kit.problems import Problem
@@ -216,7 +215,7 @@ async def fills_of_order(
 @books.get("/{symbol}")
 async def book(
     trading: Services,
-    symbol: Annotated[SymbolText, Path(json_schema_extra={"enum": list(INSTRUMENTS)})],
+    symbol: Annotated[SymbolText, Path()],
     levels: Annotated[int, Query(ge=1, le=LARGEST_DEPTH, description="Of each side.")] = 20,
 ) -> BookView:
     """The best levels of an instrument's book."""

@@ -32,7 +32,16 @@ ClientOrderId = Annotated[
         examples=["a1b2-17"],
     ),
 ]
-SymbolText = Annotated[str, Field(min_length=1, max_length=20, pattern=r"^[A-Z0-9-]+$", examples=["BTC-USD"])]
+SymbolText = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=20,
+        pattern=r"^[A-Z0-9-]+$",
+        examples=["BTC-USD"],
+        json_schema_extra={"enum": list(INSTRUMENTS)},
+    ),
+]
 OrderId = Annotated[int, Field(ge=1, le=MAX_VALUE)]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_CANCEL_AFTER)]
 

@@ -20,7 +20,7 @@ from tests.app.platform import Platform, running
 
 ROLES = ("auth", "wallet", "order", "portfolio", "risk", "market-data")
 SCOPES = ("read", "trade", "withdraw", "admin")
-EXAMPLES = 12
+EXAMPLES = 6
 """Requests of each kind, valid and invalid, for each operation."""
 EMAIL, PASSWORD = "ann@example.com", "wobbly-lantern-41-quay"
 
