@@ -38,6 +38,7 @@ from app.risk.exposure import UNITS, Exposure, OpenOrder, Side
 from app.risk.limits import Effective, Limits, money_unit
 
 _BPS = 10_000
+_MARKETS = {symbol: (UNITS[symbol], instrument.currency) for symbol, instrument in INSTRUMENTS.items()}
 _ORDER = 1000
 """What one order takes out of its bucket: the bucket gets `order_rate` of it with every millisecond."""
 
@@ -202,11 +203,12 @@ class PreTradeRisk:
     def day_result(self, owner: str, now_ms: int) -> dict[str, int]:
         """Quote currency → profit (negative: loss) since 00:00 UTC in its smallest units."""
         found: dict[str, int] = {}
+        day, prices = now_ms // DAY_MS, self._prices
         for symbol, position in self._exposure.positions(owner).items():
-            price = self._prices.get(symbol)
-            if price is not None:
-                currency = INSTRUMENTS[symbol].currency
-                result = day_result(position, price, now_ms // DAY_MS) * UNITS[symbol]
+            # Most positions of somebody with many are closed, or were never more than open orders.
+            if (position.lots or position.day >= day) and symbol in prices:
+                unit, currency = _MARKETS[symbol]
+                result = day_result(position, prices[symbol], day) * unit
                 found[currency] = found.get(currency, 0) + result
         return found
 
