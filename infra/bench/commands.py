@@ -41,3 +41,13 @@ def plan(as_json: AsJson = False) -> None:
     report = measure(Steps())
     path = report.save()
     typer.echo(report.as_json() if as_json else path)
+
+
+@app.command()
+def orders(as_json: AsJson = False) -> None:
+    """Orders over HTTP to settled ledger: latency at 200 orders/s, then 1,000 orders/s for a minute."""
+    from infra.bench.orders import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)

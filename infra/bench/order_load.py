@@ -11,7 +11,7 @@ import sys
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -57,17 +57,14 @@ class _Connection(asyncio.Protocol):
         self._load = load
         self._buffer = b""
         self._due = 0.0
-        self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - a TCP connection
-        self.transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def send(self, request: bytes, due: float) -> None:
         """Write a request that was due at `due` (seconds of the monotonic clock)."""
         self._due = due
-        assert self.transport is not None  # noqa: S101 - connected before it is used
-        self.transport.write(request)
+        self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -157,7 +154,7 @@ class _Run:
                 "client_order_id": f"{load.run}-{number}",
                 "symbol": symbol,
                 "side": pick.choice(("buy", "sell")),
-                "type": "limit",
+                "order_type": "limit",
                 "quantity": f"{pick.randint(1, 20) * lot:.8f}",
                 "price": f"{ticks * tick:.8f}",
             }

@@ -205,7 +205,7 @@ async def _is_settled(exchange: Exchange) -> bool:
     places = {(row["consumer"], row["symbol"]): row["sequence"] for row in rows}
     return all(
         places.get((consumer, symbol), 0) == book["sequence"]
-        for symbol, book in state["symbols"].items()
+        for symbol, book in state.items()
         for consumer in ("wallet", "order", "portfolio")
     )
 

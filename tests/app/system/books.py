@@ -35,7 +35,7 @@ async def settled(exchange: Exchange, seconds: float = 60) -> None:
             places = {(row["consumer"], row["symbol"]): row["sequence"] for row in found}
             behind = {
                 (follower, symbol): (places.get((follower, symbol), 0), book["sequence"])
-                for symbol, book in state["symbols"].items()
+                for symbol, book in state.items()
                 for follower in FOLLOWERS
                 if places.get((follower, symbol), 0) < book["sequence"]
             }

@@ -48,7 +48,7 @@ class Traders:
             "client_order_id": id,
             "symbol": instrument.symbol,
             "side": pick.choice(("buy", "sell")),
-            "type": "limit",
+            "order_type": "limit",
             "quantity": str(pick.randint(1, 9) * instrument.lot_size),
             "price": str(price),
         }
