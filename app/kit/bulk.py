@@ -20,6 +20,7 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     select,
     true,
 )
@@ -29,9 +30,11 @@ from sqlalchemy.types import TypeEngine
 from app.kit.database import Base, Database
 
 
-def rows(database: Database, **columns: type[TypeEngine[Any]] | TypeEngine[Any]) -> FromClause:
+def rows(
+    database: Database, parameter: str = "rows", /, **columns: type[TypeEngine[Any]] | TypeEngine[Any]
+) -> FromClause:
     """A table of these columns whose rows come as the parameter `rows`, made by `document`."""
-    given = bindparam("rows", type_=Text())
+    given = bindparam(parameter, type_=Text())
     if database.is_postgresql:
         wanted = [column(name, kind) for name, kind in columns.items()]
         return (
@@ -72,13 +75,15 @@ def per_row(
     return select(*found.c).select_from(given.join(found, true()))
 
 
-def insert_rows(database: Database, table: Table, names: Sequence[str], *, order: str) -> Any:
+def insert_rows(
+    database: Database, table: Table, names: Sequence[str], *, order: str, parameter: str = "rows"
+) -> Any:
     """An INSERT of all given rows, in the order of one of their columns; it knows ON CONFLICT.
 
     A column `order` that the table has not is a whole number beside the columns of the table.
     """
     columns = {name: table.c[name].type for name in names}
-    given = rows(database, **{order: BigInteger(), **columns})
+    given = rows(database, parameter, **{order: BigInteger(), **columns})
     # Without a WHERE, SQLite takes ON CONFLICT for the condition of a join.
     chosen = select(*(given.c[name] for name in names)).where(given.c[order].is_not(None))
     return database.insert(table).from_select(list(names), chosen.order_by(given.c[order]))
@@ -91,9 +96,19 @@ def table_of(model: type[Base]) -> Table:
     return table
 
 
-def document(items: Iterable[object]) -> dict[str, str]:
+def document(items: Iterable[object], parameter: str = "rows") -> dict[str, str]:
     """The parameters of a statement over `rows`; items are mappings or dataclasses."""
-    return {"rows": orjson.dumps(list(items)).decode()}
+    return {parameter: orjson.dumps(list(items)).decode()}
+
+
+def all_at_once(first: Any, *others: Any) -> Any:
+    """One statement of PostgreSQL for several INSERTs, each with a `parameter` of its own.
+
+    It answers with the number of rows that `first` inserted. All of them see the tables as they were before.
+    """
+    counted = first.returning(literal(1).label("one")).cte("counted")
+    done = [statement.returning(literal(1)).cte(f"done_{n}") for n, statement in enumerate(others)]
+    return select(func.count()).select_from(counted).add_cte(*done)
 
 
 def _instance(kind: type[TypeEngine[Any]] | TypeEngine[Any]) -> TypeEngine[Any]:

@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from app.kit.bulk import document, insert_rows, per_row, rows, table_of
+from app.kit.bulk import all_at_once, document, insert_rows, per_row, rows, table_of
 from app.kit.database import Base, Database
 from app.wallet.ledger.accounts import Account, AccountKind
 from app.wallet.ledger.book import Answered, Book, Hold, HoldState
@@ -77,11 +77,14 @@ class LedgerRepository:
             {"id": HoldRow.id},
         )
         self._add_transfers = insert_rows(
-            database, table_of(TransferRow), _TRANSFER, order="id"
+            database, table_of(TransferRow), _TRANSFER, order="id", parameter="transfers"
         ).on_conflict_do_nothing()
-        self._add_postings = insert_rows(database, table_of(PostingRow), _POSTING, order="place")
-        self._save_holds = _save_holds_statement(database)
-        self._save_balances = _save_balances_statement(database)
+        self._save = (
+            insert_rows(database, table_of(PostingRow), _POSTING, order="place", parameter="postings"),
+            _save_holds_statement(database),
+            _save_balances_statement(database),
+        )
+        self._save_all = all_at_once(self._add_transfers, *self._save) if database.is_postgresql else None
 
     async def pin_scales(self, session: AsyncSession, scales: Mapping[str, int]) -> dict[str, int]:
         """Remember the scale of assets that are new; returns the scales that amounts are stored in."""
@@ -142,36 +145,23 @@ class LedgerRepository:
         """
         if not book.new:
             return
-        added = await session.execute(
-            self._add_transfers,
-            document(_transfer(transfer, answer, book.now) for transfer, answer in book.new.values()),
+        documents = document(
+            (_transfer(transfer, answer, book.now) for transfer, answer in book.new.values()), "transfers"
         )
-        if not isinstance(added, CursorResult) or added.rowcount != len(book.new):
+        if book.postings:
+            documents |= _changes(book, ids)
+        if await self._write(session, documents) != len(book.new):
             raise Contended("a transfer of this batch was made by another transaction")
-        if not book.postings:
-            return
-        postings = (
-            {
-                "place": place,
-                "transfer_id": posting.transfer_id,
-                "source_id": ids[posting.source],
-                "target_id": ids[posting.target],
-                "amount": posting.amount,
-                "source_balance": posting.source_balance,
-                "target_balance": posting.target_balance,
-                "created_at": book.now,
-            }
-            for place, posting in enumerate(book.postings)
-        )
-        await session.execute(self._add_postings, document(postings))
-        holds = [_hold_values(hold, ids) for hold in book.changed_holds]
-        if holds:
-            await session.execute(self._save_holds, document(holds))
-        balances = (
-            {"id": ids[account], "balance": balance, **account._asdict()}
-            for account, balance in book.changed_balances.items()
-        )
-        await session.execute(self._save_balances, document(balances))
+
+    async def _write(self, session: AsyncSession, documents: Mapping[str, str]) -> int:
+        """Write the rows of the documents; returns how many transfers are new."""
+        if self._save_all is not None and len(documents) > 1:
+            return int((await session.execute(self._save_all, documents)).scalar_one())
+        added = await session.execute(self._add_transfers, {"transfers": documents["transfers"]})
+        if len(documents) > 1:
+            for name, statement in zip(("postings", "holds", "balances"), self._save, strict=True):
+                await session.execute(statement, {name: documents[name]})
+        return added.rowcount if isinstance(added, CursorResult) else 0
 
     async def due_holds(self, session: AsyncSession, now: int, limit: int) -> Sequence[str]:
         """Holds whose time is over, the oldest first."""
@@ -230,6 +220,32 @@ class LedgerRepository:
             .limit(limit)
         )
         return [Entry(*row) for row in found]
+
+
+def _changes(book: Book, ids: Mapping[Account, int]) -> dict[str, str]:
+    """What a batch changed beside its transfers; `ids` has every account of the book."""
+    postings = (
+        {
+            "place": place,
+            "transfer_id": posting.transfer_id,
+            "source_id": ids[posting.source],
+            "target_id": ids[posting.target],
+            "amount": posting.amount,
+            "source_balance": posting.source_balance,
+            "target_balance": posting.target_balance,
+            "created_at": book.now,
+        }
+        for place, posting in enumerate(book.postings)
+    )
+    balances = (
+        {"id": ids[account], "balance": balance, **account._asdict()}
+        for account, balance in book.changed_balances.items()
+    )
+    return {
+        **document(postings, "postings"),
+        **document((_hold_values(hold, ids) for hold in book.changed_holds), "holds"),
+        **document(balances, "balances"),
+    }
 
 
 def _transfer(transfer: Transfer, answer: Answered, now: int) -> dict[str, object]:
@@ -314,14 +330,14 @@ def _hold_columns() -> Select[*tuple[Any, ...]]:
 
 
 def _save_holds_statement(database: Database) -> Any:
-    statement = insert_rows(database, table_of(HoldRow), _HOLD, order="id")
+    statement = insert_rows(database, table_of(HoldRow), _HOLD, order="id", parameter="holds")
     changes = {name: getattr(statement.excluded, name) for name in ("amount", "posted", "released", "state")}
     return statement.on_conflict_do_update(index_elements=["id"], set_=changes)
 
 
 def _save_balances_statement(database: Database) -> Any:
     """All accounts exist: an upsert finds each of them by the index on `id`, see `per_row`."""
-    statement = insert_rows(database, table_of(AccountRow), _ACCOUNT, order="id")
+    statement = insert_rows(database, table_of(AccountRow), _ACCOUNT, order="id", parameter="balances")
     return statement.on_conflict_do_update(
         index_elements=["id"], set_={"balance": statement.excluded.balance}
     )
