@@ -1,7 +1,6 @@
 """A route for the requests that have to be cheap: it is documented as any other, and answered by hand.
 
-FastAPI would resolve the dependencies and check the answer of each request anew, which costs more than the
-rest of placing an order.
+FastAPI would resolve the dependencies of each request anew and check the answer once more.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
