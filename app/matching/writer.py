@@ -25,6 +25,7 @@ from app.matching.repository import Batch
 from app.matching.results import result_of
 from app.matching.store import Store
 from app.matching.tasks import Item, Plan, Task
+from app.matching.unbroken import unbroken
 from app.wallet.ledger.repository import Contended
 from app.wallet.ledger.transfers import Code
 
@@ -179,7 +180,7 @@ class Writer:
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await self._transact([call.task for call in group])
+                return await unbroken(self._transact([call.task for call in group]))
             except BaseException as error:
                 if self._in_doubt:
                     raise InDoubt(str(error)) from error
