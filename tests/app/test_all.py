@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from app.roles import ROLES
 from infra.servers.process import ServerProcess, answers, free_port, wait_until
+from tests.traders import PASSWORD, address, operator, registered, within
 
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
 
@@ -72,6 +74,52 @@ def test_goes_on_with_its_data(tmp_path: Path) -> None:
             process.stop()
 
     assert first_candle() == first_candle()
+
+
+def test_two_users_trade_and_the_order_book_outlives_the_process(tmp_path: Path) -> None:
+    port, data = free_port(), tmp_path / "data"
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "app", "run", "all", "--port", str(port), "--data", str(data)]
+    process = ServerProcess(command, tmp_path / "all.log", env={"APP_LOG_LEVEL": "WARNING"})
+    process.start(lambda: "Tradestack is up" in process.output)
+    try:
+        assert {path.name: path.stat().st_mode & 0o777 for path in data.glob("app_auth_*")} == {
+            "app_auth_signing_key": 0o600,
+            "app_auth_encryption_key": 0o600,
+        }
+        email = address("operator")
+        made = subprocess.run(
+            [sys.executable, "-m", "app.auth.admin", email],
+            input=f"{PASSWORD}\n",
+            text=True,
+            capture_output=True,
+            check=False,
+            env={
+                **CLEAN,
+                "APP_DATABASE_URL": f"sqlite+aiosqlite:///{data}/tradestack.db",
+                "APP_CACHE_URL": "memory://",
+            },
+        )
+        assert made.returncode == 0, made.stderr
+        back_office = operator(url, email)
+        seller, buyer = registered(url, "seller"), registered(url, "buyer")
+        back_office.deposit(seller, "BTC", "1")
+        back_office.deposit(buyer, "USD", "100000")
+        price = httpx.get(f"{url}/api/market/tickers/BTC-USD", trust_env=False).json()["price"]
+        rests = seller.place("sell", price, "0.02")
+        assert buyer.place("buy", price, "0.01")["status"] == "filled"
+        within(10, "the trade is settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
+        within(10, "there is a position", lambda: buyer.call("GET", "/api/portfolio/positions"))
+        assert back_office.call("POST", "/api/wallet/operations/reconciliation")["clean"]
+        assert process.stop() == 0
+        process.start(lambda: process.output.count("Tradestack is up") == 2)
+        book = httpx.get(f"{url}/api/book/BTC-USD", trust_env=False).json()
+        assert [(level["price"], Decimal(level["quantity"])) for level in book["asks"]] == [
+            (price, Decimal("0.01"))
+        ]
+        assert seller.call("GET", f"/api/orders/{rests['order_id']}")["status"] == "partially_filled"
+    finally:
+        process.stop()
 
 
 def test_a_taken_port_is_told(tmp_path: Path) -> None:

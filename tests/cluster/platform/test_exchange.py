@@ -12,9 +12,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.cluster.platform.clients import Client, events, operator, payloads, proved, registered, within
+from tests.cluster.platform.bus import events, payloads
 from tests.cluster.platform.conftest import Platform
 from tests.stream import following
+from tests.traders import PASSWORD, Client, address, operator, proved, registered, within
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -23,7 +24,12 @@ FUNDS = "100000"
 
 @pytest.fixture(scope="module")
 def back_office(platform: Platform) -> Client:
-    return operator(platform, "operator")
+    email = address("operator")
+    command = ("python", "-m", "app.auth.admin", email)
+    platform.cluster.kubectl(
+        "exec", "-i", "deployment/auth", "-n", "trading-system", "--", *command, stdin=f"{PASSWORD}\n"
+    )
+    return operator(platform.url, email)
 
 
 @pytest.fixture
@@ -63,7 +69,7 @@ def books_balance(back_office: Client) -> None:
 def test_an_order_becomes_a_trade_that_is_settled(
     platform: Platform, back_office: Client, price: str
 ) -> None:
-    seller, buyer = registered(platform, "seller"), registered(platform, "buyer")
+    seller, buyer = registered(platform.url, "seller"), registered(platform.url, "buyer")
     back_office.deposit(seller, "BTC", "1")
     back_office.deposit(buyer, "USD", FUNDS)
     sold = seller.place("sell", price, "0.01")
@@ -107,7 +113,7 @@ def test_an_order_becomes_a_trade_that_is_settled(
 
 
 def test_a_withdrawal_goes_from_its_request_to_its_end(platform: Platform, back_office: Client) -> None:
-    user = proved(registered(platform, "leaver"))
+    user = proved(registered(platform.url, "leaver"))
     back_office.deposit(user, "USD", "1000")
     body = {"id": str(uuid4()), "asset": "USD", "amount": "400", "destination": "DE02120300000000202051"}
     wanted = user.call("POST", "/api/wallet/withdrawals", json=body, expect=201)
@@ -134,7 +140,7 @@ def test_a_withdrawal_goes_from_its_request_to_its_end(platform: Platform, back_
 
 
 def test_without_a_second_factor_nothing_leaves(platform: Platform, back_office: Client) -> None:
-    user = registered(platform, "hasty")
+    user = registered(platform.url, "hasty")
     back_office.deposit(user, "USD", "10")
     body = {"id": str(uuid4()), "asset": "USD", "amount": "10", "destination": "DE02120300000000202051"}
     assert user.send("POST", "/api/wallet/withdrawals", json=body).status_code == 403
@@ -144,7 +150,7 @@ def test_without_a_second_factor_nothing_leaves(platform: Platform, back_office:
 async def test_a_price_reaches_the_page_and_the_worth_of_what_somebody_has(
     platform: Platform, back_office: Client
 ) -> None:
-    user = await asyncio.to_thread(registered, platform, "holder")
+    user = await asyncio.to_thread(registered, platform.url, "holder")
     await asyncio.to_thread(back_office.deposit, user, "BTC", "1")
     worths: set[str] = set()
 
@@ -210,7 +216,7 @@ class Flow:
 
 @pytest.fixture
 def flow(platform: Platform, back_office: Client, price: str) -> Iterator[Flow]:
-    user = registered(platform, "steady")
+    user = registered(platform.url, "steady")
     back_office.deposit(user, "USD", FUNDS)
     low = f"{Decimal(price) * Decimal('0.97'):.2f}"  # rests, and within the limit on prices
     with Flow(user, low) as made:

@@ -1,8 +1,6 @@
-"""Users and operators of the platform on the cluster, and what travelled on its bus."""
+"""Users and operators of a platform that runs somewhere, as its gateway sees them."""
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -11,32 +9,7 @@ from uuid import uuid4
 import httpx
 import pyotp
 
-from tests.cluster.platform.conftest import Platform
-
 PASSWORD = "wobbly-lantern-41-quay"
-_READ_TOPICS = """
-import json, sys, time
-from confluent_kafka import Consumer, TopicPartition
-consumer = Consumer({"bootstrap.servers": sys.argv[1], "group.id": "reader", "enable.auto.commit": False})
-known = consumer.list_topics(timeout=20).topics
-places = [TopicPartition(name, number) for name in sys.argv[2:] for number in known[name].partitions]
-ends = {}
-for place in places:
-    first, end = consumer.get_watermark_offsets(place, timeout=20)
-    place.offset = first
-    if first < end:
-        ends[place.topic, place.partition] = end
-consumer.assign(places)
-deadline = time.monotonic() + 60
-while ends and time.monotonic() < deadline:
-    message = consumer.poll(5)
-    if message is None or message.error():
-        continue
-    print(json.dumps([message.topic(), json.loads(message.value())]))
-    if message.offset() + 1 >= ends.get((message.topic(), message.partition()), 0):
-        ends.pop((message.topic(), message.partition()), None)
-consumer.close()
-"""
 
 
 @dataclass
@@ -84,22 +57,17 @@ class Client:
         self.call("POST", "/api/wallet/operations/deposits", json=body, expect=201)
 
 
-def registered(platform: Platform, name: str) -> Client:
-    """A new user."""
-    http, email = _http(platform), _address(name)
+def registered(url: str, name: str) -> Client:
+    """A new user of the platform at `url`."""
+    http, email = _http(url), address(name)
     answer = http.post("/api/auth/register", json={"email": email, "password": PASSWORD})
     assert answer.status_code == 201, answer.text
     return _logged_in(http, email)
 
 
-def operator(platform: Platform, name: str) -> Client:
-    """A new operator, made by the command in a pod, logged in under a second factor."""
-    email = _address(name)
-    platform.cluster.kubectl(
-        "exec", "-i", "deployment/auth", "-n", "trading-system", "--",
-        "python", "-m", "app.auth.admin", email, stdin=f"{PASSWORD}\n",
-    )  # fmt: skip
-    return proved(_logged_in(_http(platform), email))
+def operator(url: str, email: str) -> Client:
+    """An operator who was just made with PASSWORD, logged in under a second factor."""
+    return proved(_logged_in(_http(url), email))
 
 
 def proved(client: Client) -> Client:
@@ -111,24 +79,12 @@ def proved(client: Client) -> Client:
     return _logged_in(client.http, client.email, code=recovery[0])
 
 
-def events(platform: Platform, *topics: str) -> list[tuple[str, dict[str, Any]]]:
-    """Topic and envelope of everything that these topics hold."""
-    address = "kafka.trading-data.svc.cluster.local:9092"
-    command = ("python", "-c", _READ_TOPICS, address, *topics)
-    told = platform.cluster.kubectl("exec", "deployment/order", "-n", "trading-system", "--", *command)
-    return [(topic, envelope) for topic, envelope in map(json.loads, told.splitlines())]
+def _http(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, trust_env=False, timeout=20)
 
 
-def payloads(found: Sequence[tuple[str, dict[str, Any]]], type_: str) -> list[dict[str, Any]]:
-    """Payloads of the events of one type."""
-    return [envelope["payload"] for _, envelope in found if envelope["type"] == type_]
-
-
-def _http(platform: Platform) -> httpx.Client:
-    return httpx.Client(base_url=platform.url, trust_env=False, timeout=20)
-
-
-def _address(name: str) -> str:
+def address(name: str) -> str:
+    """An address that nobody has yet."""
     return f"{name}-{uuid4().hex[:8]}@example.com"
 
 
