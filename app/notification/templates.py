@@ -22,6 +22,31 @@ _TEMPLATES: Mapping[str, tuple[str, str]] = {
         "Your document could not be used",
         'We could not use your document "$document": $reason. Please upload it again.',
     ),
+    "order-filled": (
+        "Your order to $side $symbol is filled",
+        "Your order $order_id to $side $quantity $symbol is filled at $average_price on average.",
+    ),
+    "withdrawal-settled": (
+        "Your withdrawal arrived",
+        "$amount $asset went to $destination. The withdrawal is complete.",
+    ),
+    "margin-call": (
+        "Margin call: add funds or reduce your positions",
+        "Your equity is $equity USD, and $required USD are required. You have $seconds seconds to deposit, repay or "
+        "sell; after that positions are sold for you.",
+    ),
+    "forced-close": (
+        "Positions were sold to cover your loans",
+        "The margin call was not answered. $orders orders were sent for you; what you still owe is worth $debt USD.",
+    ),
+    "position-limit": (
+        "Your position in $symbol is over its limit",
+        "Your position in $symbol is $position lots, and the limit is $limit. Only orders that reduce it are taken.",
+    ),
+    "daily-loss": (
+        "You reached your loss limit for today",
+        "You lost $loss $currency since 00:00 UTC. Until tomorrow only orders that reduce positions are taken.",
+    ),
 }
 """Name → subject and text."""
 

@@ -152,6 +152,20 @@ def test_a_missing_value_is_named() -> None:
         render("price-alert", {name: value for name, value in VALUES.items() if name != "price"})
 
 
+def test_the_templates_of_the_exchange_need_what_they_are_given() -> None:
+    given = {
+        "order-filled": ("order_id", "client_order_id", "symbol", "side", "quantity", "average_price"),
+        "withdrawal-settled": ("amount", "asset", "destination"),
+        "margin-call": ("required", "equity", "seconds"),
+        "forced-close": ("orders", "debt"),
+        "position-limit": ("symbol", "limit", "position"),
+        "daily-loss": ("currency", "loss"),
+    }
+    for name, values in given.items():
+        subject, text = render(name, {value: f"<{value}>" for value in values})
+        assert "$" not in subject + text
+
+
 @pytest.mark.parametrize("template", ["report-ready", "kyc-document-in-review", "kyc-document-rejected"])
 def test_the_templates_of_the_functions_are_known(template: str) -> None:
     values = {"account": "A", "end": "2026-01-31", "path": "p", "document": "passport", "reason": "too dark"}
