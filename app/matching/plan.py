@@ -6,7 +6,7 @@ answer. What was counted in risk is taken back by `undo` when the group is not c
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol, cast
+from typing import Final, Protocol, cast
 
 from app.exchange import (
     AdvanceTime,
@@ -14,7 +14,6 @@ from app.exchange import (
     Phase,
     PlaceOco,
     RejectReason,
-    Side,
 )
 from app.exchange import Cancel as CoreCancel
 from app.exchange import CancelAll as CoreCancelAll
@@ -38,7 +37,7 @@ from app.matching.commands import (
     Status,
 )
 from app.matching.journal import AS_ENTERED, Entry
-from app.matching.names import ORDER_TYPES, PHASES, PREVENTIONS, SIDES
+from app.matching.names import ORDER_TYPES, PHASES, PREVENTIONS, SIDE_NAMES, SIDES
 from app.matching.tasks import Advance, Item, Lapse, Plan, Task, state_of
 from app.orders.repository import OrderRecord
 from app.risk.pretrade import NewOrder, PreTradeRisk
@@ -209,7 +208,7 @@ class Planner:
             item.reject(reason)
             return
         self._amended.append(command.order_id)
-        instrument, side = INSTRUMENTS[command.symbol], _side(terms)
+        instrument, side = INSTRUMENTS[command.symbol], SIDE_NAMES[terms.side]
         extra = growth(instrument, side, (terms.price, order.remaining), (worst, remaining))
         if needed(instrument, side, worst, command.quantity, self._fees) > LARGEST or extra > LARGEST:
             self._risk.forget_change(self._amended.pop())
@@ -350,7 +349,7 @@ class Planner:
         self, order: OrderRecord, core: CorePlace, reference: int | None, *, second: bool = False
     ) -> str | None:
         """Why an order must not enter its book; None counts it as open in risk."""
-        instrument, side = INSTRUMENTS[order.symbol], _side(core)
+        instrument, side = INSTRUMENTS[order.symbol], SIDE_NAMES[core.side]
         if not 0 < needed(instrument, side, core.price, core.quantity, self._fees) <= LARGEST:
             return RejectReason.INVALID_QUANTITY
         asked = NewOrder(
@@ -369,8 +368,10 @@ class Planner:
         return reason
 
     def _hold(self, item: Item, core: CorePlace, order: OrderRecord, group: str | None) -> None:
-        amount = needed(INSTRUMENTS[order.symbol], _side(core), core.price, core.quantity, self._fees)
-        hold = OrderHold(str(order.order_id), order.owner, order.symbol, _side(core), amount, group)
+        amount = needed(
+            INSTRUMENTS[order.symbol], SIDE_NAMES[core.side], core.price, core.quantity, self._fees
+        )
+        hold = OrderHold(str(order.order_id), order.owner, order.symbol, SIDE_NAMES[core.side], amount, group)
         item.holds.append(hold)
 
     def _now(self) -> datetime:
@@ -386,10 +387,6 @@ class Planner:
     def _reference(self, symbol: str) -> int | None:
         """Price that others are measured by: of the last trade, else from elsewhere."""
         return self._books.engines[symbol].book.last_price or self._references.price(symbol)
-
-
-def _side(terms: CorePlace) -> Literal["buy", "sell"]:
-    return "buy" if terms.side is Side.BUY else "sell"
 
 
 def _asked(order: OrderRecord, core: CorePlace) -> int:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import httpx
 
-from app.kit.internal import HEADER
 from app.matching.client import MatchingClient
 from app.matching.commands import Place
 from tests.app.platform import running
@@ -46,4 +45,3 @@ async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
     assert 'orders_placed_total{outcome="rejected",side="buy",symbol="BTC-USD"}' in metrics
     assert refused.status_code == 422
     assert beyond.json()["code"] == "sequence-ahead"
-    assert HEADER
