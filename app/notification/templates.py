@@ -32,20 +32,20 @@ _TEMPLATES: Mapping[str, tuple[str, str]] = {
     ),
     "margin-call": (
         "Margin call: add funds or reduce your positions",
-        "Your equity is $equity USD, and $required USD are required. You have $seconds seconds to deposit, repay or "
-        "sell; after that positions are sold for you.",
+        "Your equity is $equity USD, and $required USD are required. You have $seconds seconds to deposit, "
+        "repay or sell; after that positions are sold for you.",
     ),
     "forced-close": (
         "Positions were sold to cover your loans",
-        "The margin call was not answered. $orders orders were sent for you; what you still owe is worth $debt USD.",
+        "The margin call was not answered. $orders orders were sent for you; you still owe $debt USD.",
     ),
     "position-limit": (
         "Your position in $symbol is over its limit",
-        "Your position in $symbol is $position lots, and the limit is $limit. Only orders that reduce it are taken.",
+        "Your position in $symbol is $position lots, and the limit is $limit: orders may only reduce it.",
     ),
     "daily-loss": (
         "You reached your loss limit for today",
-        "You lost $loss $currency since 00:00 UTC. Until tomorrow only orders that reduce positions are taken.",
+        "You lost $loss $currency since 00:00 UTC. Until tomorrow orders may only reduce positions.",
     ),
 }
 """Name → subject and text."""
