@@ -45,6 +45,9 @@ from app.orders.service import REPLAYED, Answer, Trading
 from app.orders.sockets import OrderServer
 from app.orders.stream import Executions
 
+_PACE_SECONDS = 0.03
+"""History may be that far behind the engine."""
+
 router = APIRouter(prefix="/api/orders", tags=["orders"])
 lean = APIRouter(prefix="/api/orders", tags=["orders"], route_class=LeanRoute)
 books = APIRouter(prefix="/api/book", tags=["book"])
@@ -244,7 +247,7 @@ async def serve(runtime: Runtime, connect: Callable[[Runtime], MatchingClient] =
     server = OrderServer(runtime, app, trading, executions, Authenticator.of(app))
 
     async def project() -> None:
-        await follow(bus, database, "order", projection.apply, client.republish)
+        await follow(bus, database, "order", projection.apply, client.republish, pace=_PACE_SECONDS)
 
     try:
         await runtime.serve(server, project, executions.run, prepare=executions.open)

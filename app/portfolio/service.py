@@ -21,6 +21,8 @@ from app.wallet.ledger.service import Ledger
 from app.wallet.order_repository import OrderRepository
 
 CONSUMER = "portfolio"
+_PACE_SECONDS = 0.25
+"""Positions may be that old; a busy owner then has one event for several trades."""
 _entries = Counter("portfolio_entries_total", "Sides of trades taken into positions")
 
 
@@ -45,7 +47,7 @@ class Portfolio:
 
     async def follow(self, bus: Bus, resync: stream.Resync) -> None:
         """Follow the matching engine until cancelled; raises as `app.events.stream.follow`."""
-        await stream.follow(bus, self.database, CONSUMER, self.apply, resync)
+        await stream.follow(bus, self.database, CONSUMER, self.apply, resync, pace=_PACE_SECONDS)
 
     async def apply(self, session: AsyncSession, outputs: Sequence[MatchingOutput]) -> None:
         """Take the trades of new outputs into positions and tell of those that changed."""

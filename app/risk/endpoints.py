@@ -46,6 +46,8 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 LimitsScope = Annotated[str, Path(max_length=LONGEST, examples=["default", "user/17/symbol/BTC-USD"])]
 SwitchPath = Annotated[str, Path(max_length=LONGEST, examples=["all", "symbol/BTC-USD", "user/17"])]
 _proved = second_factor("admin")
+_PACE_SECONDS = 0.25
+"""Alerts may be that late; checks before the trade are the engine's."""
 
 
 @router.get("/me")
@@ -178,7 +180,7 @@ async def serve(runtime: Runtime) -> None:
     )
 
     async def follow() -> None:
-        await stream.follow(bus, database, CONSUMER, risk.watch.apply, engine.republish)
+        await stream.follow(bus, database, CONSUMER, risk.watch.apply, engine.republish, pace=_PACE_SECONDS)
 
     server = web.HttpServer(runtime, create_app(runtime, risk))
     try:
