@@ -28,6 +28,8 @@ from app.wallet.ledger.repository import Contended
 from app.wallet.orders import OrderFunds, Replaced, SettlementRefused, Trade
 
 CONSUMER = "wallet"
+_PACE_SECONDS = 0.03
+"""Settlement may be that far behind the engine; the ledger's cost is mostly one for each transaction."""
 refused_trades = Gauge(
     "wallet_settlement_refused", "Trades that the ledger does not take; settling stands still"
 )
@@ -135,7 +137,7 @@ class Settlement:
             SettlementRefused: the ledger does not take a trade. Nothing of its batch is kept, and nothing
                 after it is settled before people have looked; the gauge `wallet_settlement_refused` tells.
         """
-        await stream.follow(self._bus, self._database, CONSUMER, self.apply, self._resync)
+        await stream.follow(self._bus, self._database, CONSUMER, self.apply, self._resync, pace=_PACE_SECONDS)
 
     async def apply(self, session: AsyncSession, outputs: Sequence[MatchingOutput]) -> None:
         """Do what some outputs say, all of it in the transaction of the session.

@@ -66,14 +66,13 @@ def _kinds(*, overdrawn: str, overspent: str) -> None:
 
 
 def _orders() -> None:
-    zero = {"nullable": False, "server_default": "0"}
     with op.batch_alter_table("wallet_orders") as table:
         table.add_column(sa.Column("hold_group", sa.String(80), nullable=True))
         table.add_column(sa.Column("ended", sa.Boolean(), nullable=False, server_default=sa.false()))
         for name in ("requested", "seen"):
-            table.add_column(sa.Column(name, sa.Integer(), **zero))
+            table.add_column(sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
         for name in ("extra", "price", "remaining"):
-            table.add_column(sa.Column(name, sa.BigInteger(), **zero))
+            table.add_column(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
         table.create_check_constraint("seen_was_requested", "seen >= 0 AND seen <= requested")
     shared = sa.text("hold_group IS NOT NULL")
     op.create_index(
@@ -95,7 +94,7 @@ def downgrade() -> None:
         table.drop_constraint("seen_was_requested", type_="check")
         for name in ("remaining", "price", "extra", "seen", "requested", "ended", "hold_group"):
             table.drop_column(name)
-    for table, columns in _FOREIGN_KEYS.items():
-        with op.batch_alter_table(table) as batch:
+    for name, columns in _FOREIGN_KEYS.items():
+        with op.batch_alter_table(name) as batch:
             for column, target in columns.items():
-                batch.create_foreign_key(f"fk_{table}_{column}", target, [column], ["id"])
+                batch.create_foreign_key(f"fk_{name}_{column}", target, [column], ["id"])
