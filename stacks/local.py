@@ -21,6 +21,8 @@ from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_wo
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
 from stacks.outputs import Outputs
 
+_KEPT_KEYS = "app-keys"
+"""Secret beside the data, which stays with it when the stack is taken down: some of it is encrypted."""
 _KEY_LENGTH = 48
 _PASSWORD_KEY = "password"  # noqa: S105 - a key in a Secret
 
@@ -76,7 +78,9 @@ def _credentials() -> CredentialsArgs:
             "database-password": shared(Need.DATABASE, "app_database_password"),
             "cache-password": shared(Need.CACHE, "app_cache_password"),
             **{
-                name: Password((SecretKey(SYSTEM, APP_SECRET, key),), _KEY_LENGTH)
+                name: Password(
+                    (SecretKey(DATA, _KEPT_KEYS, key), SecretKey(SYSTEM, APP_SECRET, key)), _KEY_LENGTH
+                )
                 for name, key in APP_KEYS.items()
             },
         }

@@ -44,7 +44,7 @@ def test_each_resource_comes_after_what_it_depends_on(local_plan: Plan) -> None:
         needs = {resource.parent, resource.provider, *resource.dependencies} - {""}
         assert needs <= seen
         seen.add(resource.urn)
-    assert len(seen) == len(local_plan.resources) == 154
+    assert len(seen) == len(local_plan.resources) == 155
 
 
 def test_data_services_come_before_tasks_before_services(local_plan: Plan) -> None:
@@ -120,6 +120,7 @@ def test_json_has_the_agreed_form(local_plan: Plan) -> None:
     }
     secrets = {item["name"]: item["secrets"] for item in document["resources"] if item["secrets"]}
     assert secrets == {
+        "trading-data-app-keys": ["stringData"],
         "trading-data-postgresql": ["stringData"],
         "trading-data-redis": ["stringData"],
         "trading-system-app-secrets": ["stringData"],
@@ -159,7 +160,7 @@ def test_tree_shows_components_with_their_resources(local_plan: Plan) -> None:
         "ServiceAccount gateway",
         "PodDisruptionBudget gateway",
     }
-    assert any(line.startswith("154 resources: 104 kubernetes, ") for line in lines)
+    assert any(line.startswith("155 resources: 105 kubernetes, ") for line in lines)
 
 
 def test_mocks_see_the_same_resources_with_the_same_inputs(local_plan: Plan) -> None:
@@ -205,7 +206,7 @@ def test_mocks_see_the_same_resources_with_the_same_inputs(local_plan: Plan) -> 
         for item in local_plan.resources
         if item.type != "pulumi:pulumi:Stack" and ":providers:" not in item.type
     ]
-    assert len(compared) == len(expected) == 151
+    assert len(compared) == len(expected) == 152
     by_identity = {(item.typ, item.name): mocked(item) for item in compared}
     assert {(item.type, item.name): planned(item) for item in expected} == by_identity
 

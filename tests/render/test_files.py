@@ -18,7 +18,7 @@ from stacks.base import APP_KEYS
 def test_one_file_for_each_object_with_its_exact_content(local_plan: Plan, tmp_path: Path) -> None:
     files = write(local_plan, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert len(files) == len(objects(local_plan)) == 104
+    assert len(files) == len(objects(local_plan)) == 105
     for path, item in zip(files, objects(local_plan), strict=True):
         content = yaml.safe_load(path.read_text())
         if item.kind != "Secret":
@@ -60,6 +60,7 @@ def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: 
     assert keys == {
         "app-secrets": "app_auth_encryption_key,app_auth_signing_key,app_cache_password,"
         "app_database_password,app_internal_token",
+        "app-keys": "app_auth_encryption_key,app_auth_signing_key,app_internal_token",
         "postgresql": "password",
         "redis": "password",
     }

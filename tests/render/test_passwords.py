@@ -49,11 +49,9 @@ def test_new_passwords_are_as_the_program_asks(local_plan: Plan) -> None:
 def test_passwords_of_the_cluster_are_kept(local_plan: Plan) -> None:
     live = {
         ("Secret", "trading-data", "postgresql"): {"data": {"password": _encoded("from the database")}},
+        ("Secret", "trading-data", "app-keys"): {"data": {key: _encoded(key) for key in APP_KEYS.values()}},
         ("Secret", "trading-system", "app-secrets"): {
-            "data": {
-                "app_cache_password": _encoded("from the app"),
-                **{key: _encoded(key) for key in APP_KEYS.values()},
-            }
+            "data": {"app_cache_password": _encoded("from the app")}
         },
     }
     kept = resolve(local_plan, objects(local_plan), live)
