@@ -17,7 +17,6 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     String,
-    bindparam,
     delete,
     insert,
     select,
@@ -33,13 +32,17 @@ from app.kit.bus import Bus, Record
 from app.kit.database import Base, Database
 
 SHARDS = 8
-"""Keys are spread over so many shards; each is relayed by one process at a time."""
-_BATCH = 500
+"""Keys are spread over so many shards; transactions that write to one shard are committed one by one."""
+_BATCH = 1000
 _IDLE_SECONDS = 0.25
+_PAUSE_SECONDS = 0.1
+"""Between two turns while there is something to do: what comes meanwhile goes together."""
 _LOCKS = 4_720_000
-"""First of the advisory lock keys, one for each shard."""
+"""Advisory lock of the relay; those of the shards follow."""
 
-oldest_age = Gauge("outbox_oldest_age_seconds", "Age of the oldest event that waits in the outbox")
+oldest_age = Gauge(
+    "outbox_oldest_age_seconds", "Age of the oldest event in the outbox, in the process that relays"
+)
 relayed = Counter("outbox_relayed_total", "Events published from the outbox")
 
 
@@ -77,7 +80,7 @@ async def write(session: AsyncSession, events: Sequence[Envelope]) -> None:
         for event in events
     ]
     if session.get_bind().dialect.name == "postgresql":
-        keys = sorted({_LOCKS + SHARDS + int(str(row["shard"])) for row in rows})
+        keys = sorted({_LOCKS + 1 + int(str(row["shard"])) for row in rows})
         await session.execute(_LOCK_ALL, {"keys": keys})
     await session.execute(_INSERT, rows)
 
@@ -88,35 +91,16 @@ _LOCK_ALL = text(
     "SELECT pg_advisory_xact_lock(key) FROM"
     " (SELECT key FROM unnest(CAST(:keys AS bigint[])) AS key ORDER BY key OFFSET 0) AS ordered"
 )
-_TRY = text("SELECT pg_try_advisory_xact_lock(:key)")
-_OLDEST = (
-    select(_TABLE.c.id)
-    .where(_TABLE.c.shard == bindparam("shard_"))
-    .order_by(_TABLE.c.id)
-    .limit(_BATCH)
-    .scalar_subquery()
-)
-_OLDEST_EACH = select(
-    *(
-        select(_TABLE.c.created_at)
-        .where(_TABLE.c.shard == shard)
-        .order_by(_TABLE.c.id)
-        .limit(1)
-        .scalar_subquery()
-        .label(f"shard_{shard}")
-        for shard in range(SHARDS)
-    )
-)
-"""When the oldest event of each shard was written: eight looks into an index, however many wait."""
+_TRY = text(f"SELECT pg_try_advisory_xact_lock({_LOCKS})")
 _TAKE = (
     delete(_TABLE)
-    .where(_TABLE.c.id.in_(_OLDEST))
-    .returning(_TABLE.c.id, _TABLE.c.topic, _TABLE.c.key, _TABLE.c.value)
+    .where(_TABLE.c.id.in_(select(_TABLE.c.id).order_by(_TABLE.c.id).limit(_BATCH).scalar_subquery()))
+    .returning(_TABLE.c.id, _TABLE.c.topic, _TABLE.c.key, _TABLE.c.value, _TABLE.c.created_at)
 )
 
 
 class Relay:
-    """Publishes the outbox. Any number of processes may run one: a shard belongs to one of them at a time."""
+    """Publishes the outbox. Any number of processes may run one; they take turns."""
 
     def __init__(self, database: Database, bus: Bus) -> None:
         self._database = database
@@ -129,34 +113,26 @@ class Relay:
             Unavailable: database or bus are gone; to be started again.
         """
         while True:
-            moved = 0
-            for shard in await self._waiting():
-                moved += await self.relay_shard(shard)
-            if not moved:
-                await asyncio.sleep(_IDLE_SECONDS)
+            moved = await self.relay()
+            if moved < _BATCH:
+                await asyncio.sleep(_PAUSE_SECONDS if moved else _IDLE_SECONDS)
 
-    async def relay_shard(self, shard: int) -> int:
-        """Publish the oldest events of a shard and remove them; returns how many.
+    async def relay(self) -> int:
+        """Publish the oldest events and remove them; returns how many, 0 while another process does that.
 
         They are removed in the transaction that is open while they are published: when it is not committed,
-        they are published again. SQLite serves one process, so there the shard needs no owner.
+        they are published again. SQLite serves one process, which needs no lock.
         """
         async with self._database.transaction() as session:
-            if self._database.is_postgresql and not await session.scalar(_TRY, {"key": _LOCKS + shard}):
+            if self._database.is_postgresql and not await session.scalar(_TRY):
+                oldest_age.set(0)
                 return 0
-            rows = sorted((await session.execute(_TAKE, {"shard_": shard})).all())
+            rows = sorted((await session.execute(_TAKE)).all())
+            oldest_age.set(max((time.time() - row.created_at for row in rows), default=0.0))
             by_topic: dict[str, list[Record]] = {}
-            for _, topic, key, value in rows:
+            for _, topic, key, value, _ in rows:
                 by_topic.setdefault(topic, []).append(Record(key, value))
             for topic, records in by_topic.items():
                 await self._bus.publish(topic, records)
         relayed.inc(len(rows))
         return len(rows)
-
-    async def _waiting(self) -> list[int]:
-        """Shards that hold events; also measures the age of the oldest one."""
-        async with self._database.transaction(read_only=True) as session:
-            found = (await session.execute(_OLDEST_EACH)).one()
-        waiting = {shard: created for shard, created in enumerate(found) if created is not None}
-        oldest_age.set(max((time.time() - created for created in waiting.values()), default=0.0))
-        return list(waiting)

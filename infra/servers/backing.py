@@ -156,7 +156,8 @@ class RedisCluster:
 class Kafka:
     """One Kafka node in KRaft mode."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, optimised: bool = False) -> None:
+        """`optimised` lets Java compile fully, as in production; starting takes less without."""
         java = shutil.which("java")
         if java is None:
             raise Missing("java: install openjdk-17-jre-headless")
@@ -188,7 +189,7 @@ class Kafka:
             "-Xms128m",
             "-Xmx384m",
             "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
+            *(() if optimised else ("-XX:TieredStopAtLevel=1",)),
             "-cp",
             f"{jars}/*",
         ]

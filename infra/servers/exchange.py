@@ -19,7 +19,8 @@ ROLES_OF_THE_EXCHANGE = ("auth", "matching-engine", "order", "wallet", "portfoli
 class Exchange:
     """PostgreSQL, Redis, Kafka and some roles below one directory; call `stop` whatever happens.
 
-    `durable` makes PostgreSQL wait for the disk. `settings` are environment variables for every role.
+    `durable` makes the backing services run as in production: PostgreSQL waits for the disk, Java compiles
+    fully. `settings` are environment variables for every role.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Exchange:
         self.roles: dict[str, ServerProcess] = {}
         self.postgresql = Postgresql(self._below("postgresql"), durable=durable)
         self.redis = Redis(self._below("redis"))
-        self.kafka = Kafka(self._below("kafka"))
+        self.kafka = Kafka(self._below("kafka"), optimised=durable)
         self.database_url = asyncio.run(self.postgresql.new_database())
         for name in ("app_auth_signing_key", "app_auth_encryption_key", "app_internal_token"):
             (self._secrets / name).write_text(secrets.token_urlsafe(48))

@@ -28,10 +28,6 @@ async def published(bus: MemoryBus) -> list[str]:
     return [Envelope.decode(message.value).payload["user"] for message in messages]
 
 
-async def relay_all(relay: outbox.Relay) -> int:
-    return sum([await relay.relay_shard(shard) for shard in range(outbox.SHARDS)])
-
-
 async def test_a_rolled_back_transaction_leaves_no_event(database: Database, memory_bus: MemoryBus) -> None:
     async def change_of_mind() -> None:
         async with database.transaction() as session:
@@ -40,7 +36,7 @@ async def test_a_rolled_back_transaction_leaves_no_event(database: Database, mem
 
     with pytest.raises(RuntimeError, match="changed my mind"):
         await change_of_mind()
-    assert await relay_all(outbox.Relay(database, memory_bus)) == 0
+    assert await outbox.Relay(database, memory_bus).relay() == 0
     assert await published(memory_bus) == []
 
 
@@ -48,7 +44,7 @@ async def test_events_of_a_key_keep_their_order(database: Database, memory_bus: 
     for number in range(10):
         async with database.transaction() as session:
             await outbox.write(session, [created(user, number) for user in ("a", "b", "c")])
-    assert await relay_all(outbox.Relay(database, memory_bus)) == 30
+    assert await outbox.Relay(database, memory_bus).relay() == 30
     found = await published(memory_bus)
     for user in ("a", "b", "c"):
         assert [name for name in found if name.startswith(user)] == [f"{user}:{n}" for n in range(10)]
@@ -61,15 +57,9 @@ async def test_the_age_of_the_oldest_event_is_told(database: Database, memory_bu
     async with database.transaction() as session:
         await outbox.write(session, [created("a"), created("b")])
         await session.execute(update(outbox.OutboxRow).values(created_at=time.time() - 100))
-    await relay_all(relay)
-    async with database.transaction() as session:
-        await outbox.write(session, [created("c")])
-        await session.execute(update(outbox.OutboxRow).values(created_at=time.time() - 50))
-    waiting = await relay._waiting()
-    assert len(waiting) == 1
-    assert 50 <= (REGISTRY.get_sample_value("outbox_oldest_age_seconds") or 0) < 90
-    assert await relay.relay_shard(waiting[0]) == 1
-    assert await relay._waiting() == []
+    assert await relay.relay() == 2
+    assert 100 <= (REGISTRY.get_sample_value("outbox_oldest_age_seconds") or 0) < 200
+    assert await relay.relay() == 0
     assert REGISTRY.get_sample_value("outbox_oldest_age_seconds") == 0
 
 
@@ -82,8 +72,8 @@ async def test_nothing_is_lost_while_the_bus_is_gone(database: Database, memory_
             raise Unavailable("bus", "gone")
 
     with pytest.raises(Unavailable):
-        await relay_all(outbox.Relay(database, Gone()))
-    assert await relay_all(outbox.Relay(database, memory_bus)) == 1
+        await outbox.Relay(database, Gone()).relay()
+    assert await outbox.Relay(database, memory_bus).relay() == 1
     assert await published(memory_bus) == ["a:0"]
 
 
@@ -92,8 +82,8 @@ async def test_two_relays_do_not_publish_twice(postgresql_database: Database, me
     async with database.transaction() as session:
         await outbox.write(session, [created(f"user-{n}") for n in range(40)])
     relays = [outbox.Relay(database, memory_bus) for _ in range(3)]
-    await asyncio.gather(*(relay_all(relay) for relay in relays))
-    await relay_all(relays[0])
+    await asyncio.gather(*(relay.relay() for relay in relays))
+    await relays[0].relay()
     assert sorted(await published(memory_bus)) == sorted(f"user-{n}:0" for n in range(40))
 
 

@@ -28,6 +28,7 @@ def upgrade() -> None:
         with op.batch_alter_table(table) as batch:
             for column in columns:
                 batch.drop_constraint(f"fk_{table}_{column}", type_="foreignkey")
+    op.drop_index("ix_outbox_shard_id", "outbox")
     _orders()
     _kinds(overdrawn="'custody', 'losses', 'suspense', 'loan'", overspent="'custody', 'losses', 'loan'")
     loans = sa.text("kind = 'loan'")
@@ -98,3 +99,4 @@ def downgrade() -> None:
         with op.batch_alter_table(name) as batch:
             for column, target in columns.items():
                 batch.create_foreign_key(f"fk_{name}_{column}", target, [column], ["id"])
+    op.create_index("ix_outbox_shard_id", "outbox", ["shard", "id"])

@@ -22,7 +22,7 @@ from app.events.envelope import Envelope
 from app.events.registry import FAMILIES
 from app.kit import logs, schema
 from app.kit.bus.memory import MemoryBus
-from app.kit.outbox import SHARDS, Relay
+from app.kit.outbox import Relay
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES, Kind, Need, Role
@@ -128,9 +128,7 @@ class Auth:
         assert isinstance(bus, MemoryBus)
         subscription = await bus.subscribe(["user-events"], "auth-tests")
         try:
-            relay = Relay(self.context.database, bus)
-            for shard in range(SHARDS):
-                await relay.relay_shard(shard)
+            await Relay(self.context.database, bus).relay()
             found = await subscription.batch(limit=1000, seconds=0.2)
             await subscription.commit(found)
         finally:

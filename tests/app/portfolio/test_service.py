@@ -160,9 +160,7 @@ async def test_changes_are_told_once_for_each_position(
             output([trade(1, "anna", "ben", price=7, quantity=1)], "AAPL"),
         ],
     )
-    relay = outbox.Relay(database, memory_bus)
-    for shard in range(outbox.SHARDS):
-        await relay.relay_shard(shard)
+    await outbox.Relay(database, memory_bus).relay()
     subscription = await memory_bus.subscribe(["portfolio-events"], "test")
     told = {
         (event.id, event.key, event.type): event.payload
