@@ -14,7 +14,7 @@ from app.kit.errors import Unavailable
 from app.matching import metrics
 from app.matching.books import Applied
 from app.matching.sessions import session_envelopes
-from app.matching.translate import family_envelopes, output_envelope
+from app.matching.translate import family_envelopes, output_envelope, parts
 
 _AT_ONCE = 200
 """Batches of the journal that are published together."""
@@ -121,7 +121,7 @@ async def publish(bus: Bus, applied: Sequence[Applied]) -> None:
 
 def _envelopes(output: MatchingOutput, applied: Applied) -> list[Envelope]:
     return [
-        output_envelope(output),
+        *(output_envelope(part) for part in parts(output)),
         *family_envelopes(output, applied.asked),
         *session_envelopes(output),
     ]

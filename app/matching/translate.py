@@ -36,6 +36,9 @@ from app.matching.names import ORDER_TYPE_NAMES, PHASE_NAMES, SIDE_NAMES
 from app.matching.protection import is_protected
 
 PRODUCER: Final = "matching-engine"
+MOST_CHANGES: Final = 1_000
+"""Of one message: half a megabyte at the most, and brokers take one. One command can make any number of
+changes: it sweeps a book, or cancels everything."""
 _OfOrder = told.OrderAccepted | told.OrderReplaced | told.OrderCancelled | told.OrderReduced
 
 
@@ -80,6 +83,31 @@ def ended(change: Change) -> tuple[int, ...]:
             return (change.order_id,)
         case _:
             return ()
+
+
+def parts(output: MatchingOutput) -> list[MatchingOutput]:
+    """An output as messages of at most `MOST_CHANGES` changes, always the same ones, each with the answers of
+    the orders that were entered in it."""
+    if len(output.changes) <= MOST_CHANGES:
+        return [output]
+    entered = {
+        change.order_id: change.sequence
+        for change in output.changes
+        if isinstance(change, told.OrderAccepted)
+        or (isinstance(change, told.CommandRejected) and change.command == "place")
+    }
+    answers: dict[int, list[Answer]] = {}
+    sequence = output.first
+    for answer in output.answers:
+        # The second order of a pair that was rejected is named by no change: it goes with the first.
+        sequence = entered.get(answer.order_id, sequence)
+        answers.setdefault((sequence - output.first) // MOST_CHANGES, []).append(answer)
+    found = []
+    for number, start in enumerate(range(0, len(output.changes), MOST_CHANGES)):
+        changes = output.changes[start : start + MOST_CHANGES]
+        update = {"first": changes[0].sequence, "last": changes[-1].sequence, "changes": changes}
+        found.append(output.model_copy(update={**update, "answers": tuple(answers.get(number, ()))}))
+    return found
 
 
 def output_envelope(output: MatchingOutput) -> Envelope:

@@ -24,7 +24,7 @@ from app.exchange import (
     Side,
     TimeInForce,
 )
-from app.matching.translate import ended, family_envelopes, output_envelope, translate
+from app.matching.translate import ended, family_envelopes, output_envelope, parts, translate
 from tests.exchange.generate import Generator
 
 SYMBOL = "BTC-USD"
@@ -300,3 +300,39 @@ def test_the_public_families_tell_the_life_of_orders_as_they_were_asked_for() ->
     assert events[2].payload["trade_id"] == f"{SYMBOL}:1"
     assert events[5].payload["price"] is None
     assert [e.encode() for e in family_envelopes(output, asked)] == [e.encode() for e in events]
+
+
+def test_an_output_of_any_size_is_told_in_messages_that_a_broker_takes() -> None:
+    engine, changes, answers = MatchingEngine(SYMBOL), list[Change](), list[Answer]()
+    owner = "0191c1f0-6a0e-7cc3-98c4-dc0c0c07398f"
+
+    class Long:
+        def owner(self, number: int) -> str:
+            return owner if number else ""
+
+    commands: list[Command] = [
+        Place(1, id, 1, Side.BUY, OrderType.LIMIT, 1, 100 + id, time_in_force=TimeInForce.GTC)
+        for id in range(1, 9_001)
+    ]
+    for command in (*commands, CancelAll(2, 1), Place(2, 9_001, 1, Side.BUY, OrderType.LIMIT, 1, 0)):
+        told_, answered = translate(command, engine.apply(command), Long())
+        changes += told_
+        answers += answered
+    whole = MatchingOutput(
+        symbol=SYMBOL, first=1, last=len(changes), at=2, changes=tuple(changes), answers=tuple(answers)
+    )
+    assert len(output_envelope(whole).encode()) > 1_000_000
+
+    found = parts(whole)
+
+    assert max(len(output_envelope(part).encode()) for part in found) < 500_000
+    assert [change for part in found for change in part.changes] == changes
+    assert [answer for part in found for answer in part.answers] == answers
+    assert [part.first for part in found] == [1, *(part.last + 1 for part in found[:-1])]
+    entered_in = {answer.order_id: number for number, part in enumerate(found) for answer in part.answers}
+    for number, part in enumerate(found):
+        for change in part.changes:
+            if isinstance(change, told.OrderAccepted | told.CommandRejected):
+                assert entered_in[change.order_id] == number
+    small = whole.model_copy(update={"last": 10, "changes": tuple(changes[:10])})
+    assert parts(small) == [small]
