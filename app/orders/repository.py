@@ -1,7 +1,7 @@
 """SQL of orders and fills; whole batches in one statement each."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from sqlalchemy import BigInteger, String, Table, Update, case, func, select, text, update
@@ -135,13 +135,11 @@ class OrderRepository:
             await session.execute(self._fresh_plans)
         if effect.orders:
             changes = sorted(effect.orders.values(), key=lambda change: change.order_id)
-            await session.execute(self._change, document(asdict(change) for change in changes))
+            await session.execute(self._change, document(changes))
         if effect.rejected:
-            await session.execute(
-                self._reject_partners, document(asdict(change) for change in effect.rejected)
-            )
+            await session.execute(self._reject_partners, document(effect.rejected))
         if effect.fills:
-            await session.execute(self._insert_fills, document(asdict(fill) for fill in effect.fills))
+            await session.execute(self._insert_fills, document(effect.fills))
         if not effect.completed:
             return []
         wanted = document({"order_id": order_id} for order_id in effect.completed)
@@ -185,7 +183,7 @@ def _rejecting_partners(database: Database, orders: Table) -> Update:
 
 
 def _columns(order: OrderRecord) -> dict[str, object]:
-    columns = asdict(order)
+    columns = {name: getattr(order, name) for name in _NAMES}
     return columns | {placed: columns[name] for name, placed in _PLACED.items()}
 
 

@@ -111,7 +111,7 @@ class PortfolioRepository:
             for (owner, symbol), held in positions.items()
         )
         await session.execute(self._save, document(changed))
-        await session.execute(self._append, document(asdict(entry) for entry in entries))
+        await session.execute(self._append, document(entries))
 
     async def positions(self, session: AsyncSession, owner: str) -> dict[str, Held]:
         """An owner's positions by symbol, closed ones included."""
@@ -151,7 +151,7 @@ class PortfolioRepository:
     async def record(self, session: AsyncSession, values: Sequence[Value]) -> None:
         """Add values; those of a moment that has one already stay as they are."""
         if values:
-            await session.execute(self._record, document(asdict(value) for value in values))
+            await session.execute(self._record, document(values))
 
     async def values(
         self, session: AsyncSession, owner: str, currency: str, kind: Kind, start: int
