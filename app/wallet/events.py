@@ -76,9 +76,10 @@ def withdrawal_changed(payload: WithdrawalChanged) -> Envelope:
 
 
 def trade_settled(symbol: str, trade_id: str, transfer_id: str) -> Envelope:
-    """The event of a trade that the ledger holds both sides of."""
-    payload = TradeSettled(trade_id=trade_id, symbol=symbol, transfer_id=transfer_id)
-    return Envelope.of(payload, key=symbol, producer=_PRODUCER, id=f"settled:{symbol}:{trade_id}")
+    """The event of a trade that the ledger holds both sides of; named as in `TradeExecuted`."""
+    name = f"{symbol}:{trade_id}"
+    payload = TradeSettled(trade_id=name, symbol=symbol, transfer_id=transfer_id)
+    return Envelope.of(payload, key=symbol, producer=_PRODUCER, id=f"settled:{name}")
 
 
 def confirmation(user: str, template: str, values: dict[str, str], *, id: str) -> Envelope:
