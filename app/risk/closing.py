@@ -4,8 +4,9 @@ called → (the margin is restored) met
 called → (deadline) cancelling → selling → closed
 
 A state, and what is going to be done in it, is written before it is done: an order has a client_order_id
-made of call and step, which enters one order however often it is sent, and a repayment is one transaction
-with its step. So a process that takes over goes on from the newest row.
+made of call and step, which enters one order however often it is sent and holds a slash, so that its owner
+cannot have used it; and a repayment is one transaction with its step. So a process that takes over goes on
+from the newest row.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -256,7 +257,7 @@ class MarginCalls:
         """Send a planned order; sent before, it is answered as then."""
         order = Place(
             owner=call.owner,
-            client_order_id=f"margin-{call.id}-{step.step}",
+            client_order_id=f"margin/{call.id}/{step.step}",
             symbol=step.symbol,
             side="buy" if step.side == "buy" else "sell",
             order_type="market",

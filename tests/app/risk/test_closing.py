@@ -1,12 +1,14 @@
 """Margin calls and forced closes: what happens to an owner, whenever the process ends in between."""
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from app.events.envelope import Envelope
 from app.kit.database import Database
 from app.kit.outbox import OutboxRow
+from app.orders.schemas import PlaceBody
 from app.risk.controls import Controls, Switch
 from app.risk.margin import margin
 from app.risk.margin_repository import MarginRepository
@@ -108,6 +110,15 @@ async def to_deadline(database: Database) -> Venue:
     await calls(venue, database).tick()
     venue.now += 300_000
     return venue
+
+
+async def test_the_ids_of_forced_orders_cannot_be_used_up_by_their_owner(database: Database) -> None:
+    venue = await to_deadline(database)
+    await closed(venue, database)
+    assert venue.orders
+    for id in venue.orders:
+        with pytest.raises(ValidationError, match="client_order_id"):
+            PlaceBody(client_order_id=id, symbol="AAPL", side="buy", order_type="market", quantity="1")
 
 
 async def test_an_unanswered_call_closes_what_is_needed_and_not_more(database: Database) -> None:
