@@ -359,7 +359,7 @@ class Planner:
             side=side,
             quantity=core.quantity,
             price=core.price,
-            reducing=second,
+            paired=second,
             origin="forced_close" if order.origin == "forced_close" else "user",
         )
         reason = self._risk.admit(asked, reference, self._made.at)

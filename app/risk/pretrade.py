@@ -69,9 +69,8 @@ class NewOrder:
     """Lots."""
     price: int
     """Worst price at which it can trade, in ticks."""
-    reducing: bool = False
-    """The caller knows that it only reduces the position, as the second order of a pair of which one can
-    trade. Otherwise that is told from position and open orders."""
+    paired: bool = False
+    """The second of two orders of which only one can trade: the lots are counted already, the worth is not."""
     origin: Literal["user", "forced_close"] = "user"
 
 
@@ -118,9 +117,9 @@ class PreTradeRisk:
         )
         refused = refused or _collar(order.side, order.price, reference, limits)
         wanted = OpenOrder(order.owner, order.symbol, order.side, order.quantity, order.price)
-        if refused is None and not forced and not order.reducing:
-            worth = order.quantity * order.price
-            refused = self._exceeds(wanted, order.quantity, worth, worth, limits, now_ms)
+        if refused is None and not forced:
+            lots, worth = 0 if order.paired else order.quantity, order.quantity * order.price
+            refused = self._exceeds(wanted, lots, worth, worth, limits, now_ms)
         if refused is None:
             self._exposure.add(order.order_id, wanted)
         return refused

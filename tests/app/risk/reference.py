@@ -46,7 +46,8 @@ class Reference:
 
     def admit(self, order: NewOrder, reference: int | None, now: int) -> str | None:
         candidate = Open(order, order.quantity, order.price, remaining=order.quantity)
-        reason = self.refusal(order, order.quantity, order.price, candidate.worth, reference, now)
+        more = 0 if order.paired else order.quantity
+        reason = self.refusal(order, more, order.price, candidate.worth, reference, now)
         if reason is None:
             self.open[order.order_id] = candidate
         return reason
@@ -57,7 +58,7 @@ class Reference:
         lots, worth = known.lots, known.worth
         known.asked.pop()
         more, more_worth = lots - known.lots, worth - known.worth
-        plain = replace(known.order, reducing=False, origin="user")
+        plain = replace(known.order, origin="user")
         reason = self.refusal(plain, more, price, more_worth, reference, now, whole=worth)
         if reason is None:
             known.asked.append((quantity, price))
@@ -89,7 +90,7 @@ class Reference:
             away = Fraction(price - reference, reference) * (1 if order.side == "buy" else -1)
             if away > Fraction(values.collar_bps, 10_000):
                 return "price_outside_collar"
-        if forced or order.reducing or (more == 0 and more_worth == 0):
+        if forced or (more == 0 and more_worth == 0):
             return None
         sign = 1 if order.side == "buy" else -1
         position = sign * self.position(owner, symbol)

@@ -110,6 +110,20 @@ def test_the_position_counts_every_open_order_of_its_side() -> None:
     assert risk.admit(order(5, quantity=6), None, T0) is None
 
 
+def test_the_second_order_of_a_pair_has_a_worth_of_its_own_but_no_lots() -> None:
+    limits = Limits(
+        defaults=replace(DEFAULTS, order_notional=900, open_notional=1500),
+        overrides={("", "AAPL"): Values(position=5)},
+    )
+    risk, cent = PreTradeRisk(limits), 100
+    assert risk.admit(order(1, quantity=5, price=1), None, T0) is None
+    dear = order(2, quantity=5, price=200 * cent, paired=True)
+    assert risk.admit(dear, None, T0) == "order_notional_exceeded"
+    assert risk.admit(order(2, quantity=5, price=170 * cent, paired=True), None, T0) is None
+    another = order(3, quantity=5, price=170 * cent, paired=True)
+    assert risk.admit(another, None, T0) == "open_notional_exceeded"
+
+
 @pytest.mark.parametrize("lots", [8, -8])
 def test_what_only_reduces_passes_limits_and_daily_loss(lots: int) -> None:
     limits = Limits(
@@ -297,7 +311,7 @@ class Both:
             "buy" if c % 2 else "sell",
             1 + a % 7,
             base + b % (base // 4) - base // 8,
-            reducing=c % 19 == 0,
+            paired=c % 19 == 0,
             origin="forced_close" if c % 13 == 0 else "user",
         )
         reference = base if c % 3 else None
