@@ -193,7 +193,8 @@ class Planner:
         terms = order.terms
         asked = self._books.asked[command.symbol].get(command.order_id, terms.order_type)
         collar = self._risk.limits.of(command.owner, command.symbol).collar_bps
-        changed = protection.replaced(command, asked, terms.side, collar)
+        market = self._reference(command.symbol)
+        changed = protection.replaced(command, asked, terms.side, collar, market)
         if isinstance(changed, str):
             item.reject(changed)
             return
@@ -202,7 +203,10 @@ class Planner:
             item.reject(RejectReason.QUANTITY_NOT_ABOVE_EXECUTED)
             return
         worst = changed.price or terms.price
-        reference = changed.stop_price or terms.stop_price or self._reference(command.symbol)
+        # Once it is active, what it waited for says nothing about its price any more.
+        waits = self._books.engines[command.symbol].book.is_waiting(order)
+        stop_price = (changed.stop_price or terms.stop_price) if waits else 0
+        reference = protection.stop_reference(terms.order_type, terms.side, stop_price, market)
         reason = self._risk.amend(command.order_id, command.quantity, worst, reference, self._made.at)
         if reason is not None:
             item.reject(reason)

@@ -3,7 +3,8 @@
 An order to trade at any price gets a protection price: its reference and `collar_bps` more to buy, as much
 less to sell, rounded to the tick that is nearer to the reference. The reference of a stop or take-profit
 order is its stop price, for at that price it becomes active; of the others it is what the caller gives (last
-trade, else mark).
+trade, else mark). A take-profit order that is active at once, because the market is at a better price
+already, is measured by the market as well: its stop price is whatever its sender wrote.
 
 What such an order cannot trade at once up to its protection price is cancelled (IOC, FOK). Two cannot be
 entered like that, because the book keeps neither an expiry nor a pair for IOC: a stop or take-profit order
@@ -25,6 +26,7 @@ _WITH_LIMIT: Final = {
     OrderType.TAKE_PROFIT: OrderType.TAKE_PROFIT_LIMIT,
 }
 """Types without a limit price → types that they enter the book as."""
+_TAKE_PROFITS: Final = (OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def terms(order: Place, reference: int | None, collar_bps: int, *, pair: bool = 
     """
     asked = ORDER_TYPES[order.order_type]
     tif = TIMES_IN_FORCE[order.time_in_force]
-    base = order.stop_price or reference
+    base = stop_reference(asked, SIDES[order.side], order.stop_price, reference)
     entered = _WITH_LIMIT.get(asked)
     if entered is None:
         return Terms(asked, order.price, tif, base)
@@ -71,10 +73,20 @@ def terms(order: Place, reference: int | None, collar_bps: int, *, pair: bool = 
     return Terms(entered, protected(SIDES[order.side], base, collar_bps), tif, base)
 
 
-def replaced(command: Replace, asked: OrderType, side: Side, collar_bps: int) -> Replace | str:
+def stop_reference(kind: OrderType, side: Side, stop_price: int, reference: int | None) -> int | None:
+    """The price in ticks that an order is measured by, which waits for `stop_price` unless that is 0."""
+    if stop_price and reference and kind in _TAKE_PROFITS:
+        return min(stop_price, reference) if side is Side.BUY else max(stop_price, reference)
+    return stop_price or reference
+
+
+def replaced(
+    command: Replace, asked: OrderType, side: Side, collar_bps: int, reference: int | None
+) -> Replace | str:
     """How a change of an open order goes to the book, or the reason why it cannot.
 
-    `asked` is the type that was asked for. Another stop price brings another protection price along.
+    `asked` is the type that was asked for, `reference` as for `terms`. Another stop price brings another
+    protection price along.
     """
     if asked not in _WITH_LIMIT:
         return command
@@ -82,7 +94,8 @@ def replaced(command: Replace, asked: OrderType, side: Side, collar_bps: int) ->
         return RejectReason.INVALID_PRICE
     if command.stop_price == 0:
         return command
-    return command.model_copy(update={"price": protected(side, command.stop_price, collar_bps)})
+    base = stop_reference(asked, side, command.stop_price, reference) or command.stop_price
+    return command.model_copy(update={"price": protected(side, base, collar_bps)})
 
 
 def protected(side: Side, reference: int, collar_bps: int) -> int:

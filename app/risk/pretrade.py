@@ -70,7 +70,7 @@ class NewOrder:
     price: int
     """Worst price at which it can trade, in ticks."""
     paired: bool = False
-    """The second of two orders of which only one can trade: the lots are counted already, the worth is not."""
+    """The second of two orders of which one can trade: its lots are counted already, its worth is not."""
     origin: Literal["user", "forced_close"] = "user"
 
 

@@ -109,3 +109,22 @@ async def test_a_pair_shares_its_funds_and_one_cancels_the_other(machine: Machin
         (all_gone,) = await told(engine, command({"kind": "cancel_all", "owner": "anna"}))
         assert all_gone.code == "ok"
         assert engine.depth(SYMBOL, 5).asks == ()
+
+
+async def test_a_take_profit_order_is_no_way_around_the_collar(machine: Machine) -> None:
+    far = PRICE * 5
+    limited = {"order_type": "take_profit_limit", "stop_price": far}
+    async with machine.leading() as engine:
+        await told(engine, machine.place("anna", "sell", 1), machine.place("ben", "buy", 1))
+        await told(engine, machine.place("anna", "sell", 1, far))
+        swept, dear, cheap = await told(
+            engine,
+            machine.place("ben", "buy", 1, 0, order_type="take_profit", stop_price=far),
+            machine.place("ben", "buy", 1, far, **limited),
+            machine.place("ben", "buy", 1, PRICE, **limited),
+        )
+        assert (swept.orders[0].filled, swept.orders[0].reason) == (0, "immediate_or_cancel")
+        assert (dear.code, dear.reason) == ("rejected", "price_outside_collar")
+        change = {"kind": "replace", "owner": "ben", "symbol": SYMBOL, "quantity": 1, "price": far}
+        (moved,) = await told(engine, command({**change, "order_id": cheap.orders[0].order_id}))
+        assert (moved.code, moved.reason) == ("rejected", "price_outside_collar")

@@ -24,7 +24,7 @@ def entered(reference: int | None = 1000, *, pair: bool = False, **given: Any) -
 
 
 @pytest.mark.parametrize("tif", ["gtc", "ioc", "fok", "gtd"])
-@pytest.mark.parametrize(("kind", "stop"), [("limit", 0), ("stop_limit", 1100), ("take_profit_limit", 1100)])
+@pytest.mark.parametrize(("kind", "stop"), [("limit", 0), ("stop_limit", 1100), ("take_profit_limit", 900)])
 def test_orders_with_a_limit_enter_as_they_are(kind: str, stop: int, tif: str) -> None:
     found = entered(order_type=kind, price=990, stop_price=stop, time_in_force=tif)
     assert found == Terms(OrderType[kind.upper()], 990, TimeInForce[tif.upper()], stop or 1000)
@@ -57,8 +57,23 @@ def test_a_market_order_without_a_reference_is_refused(reference: int | None) ->
 def test_a_stop_is_protected_around_its_stop_price(
     kind: str, enters: OrderType, side: str, price: int, reference: int | None
 ) -> None:
-    found = entered(reference, order_type=kind, side=side, stop_price=2000)
+    market = None if reference is None else reference if (kind == "stop") == (side == "buy") else 3000
+    found = entered(market, order_type=kind, side=side, stop_price=2000)
     assert found == Terms(enters, price, TimeInForce.IOC, 2000)
+
+
+@pytest.mark.parametrize(("side", "stop", "price"), [("buy", 9000, 1050), ("sell", 10, 950)])
+def test_a_take_profit_that_is_active_at_once_is_measured_by_the_market(
+    side: str, stop: int, price: int
+) -> None:
+    given: dict[str, Any] = {"side": side, "stop_price": stop}
+    found = entered(order_type="take_profit", **given)
+    assert found == Terms(OrderType.TAKE_PROFIT_LIMIT, price, TimeInForce.IOC, 1000)
+    limited = entered(order_type="take_profit_limit", price=stop, **given)
+    assert limited == Terms(OrderType.TAKE_PROFIT_LIMIT, stop, TimeInForce.GTC, 1000)
+    change = Replace(owner="u", symbol="AAPL", order_id=1, quantity=3, stop_price=stop)
+    moved = replaced(change, OrderType.TAKE_PROFIT, Side[side.upper()], COLLAR, 1000)
+    assert moved == change.model_copy(update={"price": price})
 
 
 def test_a_stop_with_an_expiry_keeps_it() -> None:
@@ -102,16 +117,16 @@ def test_the_protection_price_is_the_last_tick_within_the_collar(
 @pytest.mark.parametrize("kind", [OrderType.STOP, OrderType.TAKE_PROFIT])
 def test_another_stop_price_brings_another_protection_price(kind: OrderType) -> None:
     change = Replace(owner="u", symbol="AAPL", order_id=1, quantity=3, stop_price=4000)
-    assert replaced(change, kind, Side.SELL, COLLAR) == change.model_copy(update={"price": 3800})
+    assert replaced(change, kind, Side.SELL, COLLAR, 3000) == change.model_copy(update={"price": 3800})
 
 
 def test_other_changes_go_to_the_book_as_they_are() -> None:
     smaller = Replace(owner="u", symbol="AAPL", order_id=1, quantity=3)
     dearer = Replace(owner="u", symbol="AAPL", order_id=1, quantity=3, price=7, stop_price=6)
-    assert replaced(smaller, OrderType.STOP, Side.BUY, COLLAR) == smaller
-    assert replaced(dearer, OrderType.STOP_LIMIT, Side.BUY, COLLAR) == dearer
+    assert replaced(smaller, OrderType.STOP, Side.BUY, COLLAR, 5000) == smaller
+    assert replaced(dearer, OrderType.STOP_LIMIT, Side.BUY, COLLAR, 5000) == dearer
 
 
 def test_an_order_without_limit_gets_none_by_a_change() -> None:
     change = Replace(owner="u", symbol="AAPL", order_id=1, quantity=3, price=7)
-    assert replaced(change, OrderType.STOP, Side.BUY, COLLAR) == "invalid_price"
+    assert replaced(change, OrderType.STOP, Side.BUY, COLLAR, 5000) == "invalid_price"
