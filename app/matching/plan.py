@@ -8,13 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final, Protocol, cast
 
-from app.exchange import (
-    AdvanceTime,
-    ChangePhase,
-    Phase,
-    PlaceOco,
-    RejectReason,
-)
+from app.exchange import AdvanceTime, ChangePhase, Phase, PlaceOco, RejectReason
 from app.exchange import Cancel as CoreCancel
 from app.exchange import CancelAll as CoreCancelAll
 from app.exchange import Command as CoreCommand
@@ -76,6 +70,7 @@ class Planner:
     def plan(self, tasks: Sequence[Task], known: Mapping[Key, OrderRecord], last_order: int, at: int) -> Plan:
         """Decide on a group; `known` are the orders that have one of its client order ids already."""
         self._keys: dict[Key, Item] = {}
+        self._swept: set[Key] = set()
         self._known = known
         made = self._made = Plan(at, last_order=last_order)
         self._phase_changes = any(isinstance(task, SetPhase) for task in tasks)
@@ -226,19 +221,20 @@ class Planner:
 
     def _cancel_all(self, item: Item, owner: str, symbol: str | None) -> None:
         account = self._accounts.find(owner) if owner else 0
-        if account is None:
-            item.result = Result(kind="cancel_all", code="ok")
-            return
-        symbols = [symbol] if symbol else self._symbols_of(account)
-        for name in symbols:
-            self._enter(item, name, CoreCancelAll(self._made.at, account))
-        if not symbols:
+        symbols = [symbol] if symbol else self._symbols_of(owner)
+        for name in symbols if account is not None else ():
+            # The book looks at all its orders for that: once in a group, until the owner enters another one.
+            if (owner, name) not in self._swept:
+                self._enter(item, name, CoreCancelAll(self._made.at, account or 0))
+                if self._books.engines[name].book.phase is not Phase.HALTED and not self._phase_changes:
+                    self._swept.add((owner, name))
+        if not item.entries:
             item.result = Result(kind="cancel_all", code="ok")
 
     def _lapse(self, item: Item, owner: str) -> None:
         """Cancel what can be cancelled; the switch stays for orders of symbols that are halted."""
         account = self._accounts.find(owner)
-        symbols = [] if account is None else self._symbols_of(account)
+        symbols = [] if account is None else self._symbols_of(owner)
         engines = self._books.engines
         halted = [symbol for symbol in symbols if engines[symbol].book.phase is Phase.HALTED]
         self._made.deadlines[owner] = self._made.at + _LAPSE_AGAIN_MS if halted else 0
@@ -248,15 +244,13 @@ class Planner:
         if not item.entries:
             item.result = Result(kind="cancel_all", code="ok")
 
-    def _symbols_of(self, account: int) -> list[str]:
-        """Symbols in which an account (0: any) has open orders, or may have after this group."""
+    def _symbols_of(self, owner: str) -> list[str]:
+        """Symbols in which an owner (empty: anybody) has open orders, or has after this group."""
+        if owner:  # risk has counted them, so that nobody else's need be looked at
+            lots, names = self._risk.open_lots, self._books.engines
+            return [name for name in names if lots(owner, name, "buy") or lots(owner, name, "sell")]
         touched = {symbol for item in self._made.items for symbol, _ in item.entries}
-        return [
-            symbol
-            for symbol, engine in self._books.engines.items()
-            if symbol in touched
-            or any(account in (0, order.account) for order in engine.book.orders.values())
-        ]
+        return [name for name, engine in self._books.engines.items() if name in touched or engine.book.orders]
 
     def _is_repeated(self, item: Item, legs: Sequence[Place]) -> bool:
         """Whether an order of these client ids is there already; then the item has its answer."""
@@ -369,6 +363,7 @@ class Planner:
         reason = self._risk.admit(asked, reference, self._made.at)
         if reason is None:
             self._admitted.append(order.order_id)
+            self._swept -= {(order.owner, order.symbol), ("", order.symbol)}
         return reason
 
     def _hold(self, item: Item, core: CorePlace, order: OrderRecord, group: str | None) -> None:

@@ -128,3 +128,24 @@ async def test_a_take_profit_order_is_no_way_around_the_collar(machine: Machine)
         change = {"kind": "replace", "owner": "ben", "symbol": SYMBOL, "quantity": 1, "price": far}
         (moved,) = await told(engine, command({**change, "order_id": cheap.orders[0].order_id}))
         assert (moved.code, moved.reason) == ("rejected", "price_outside_collar")
+
+
+async def test_cancelling_everything_again_and_again_costs_the_book_one_look(machine: Machine) -> None:
+    everything = command({"kind": "cancel_all", "owner": "anna"})
+    async with machine.leading() as engine:
+        await told(
+            engine, machine.place("ben", "buy", 1, PRICE - 1), machine.place("anna", "buy", 1, PRICE - 2)
+        )
+        before = engine.state()[SYMBOL]["sequence"]
+        results = await told(engine, *[everything] * 100)
+        assert {result.code for result in results} == {"ok"}
+        assert engine.state()[SYMBOL]["sequence"] == int(before) + 2
+        results = await told(
+            engine, everything, machine.place("anna", "buy", 1, PRICE - 2), everything, everything
+        )
+        assert [result.code for result in results] == ["ok"] * 4
+        assert [level.price for level in engine.depth(SYMBOL, 5).bids] == [PRICE - 1]
+        await told(engine, machine.place("anna", "buy", 1, PRICE - 2))
+        halted = command({"kind": "set_phase", "symbol": SYMBOL, "phase": "halted"})
+        _, *refused = await told(engine, halted, everything, everything)
+        assert [result.reason for result in refused] == ["halted", "halted"]
