@@ -56,7 +56,11 @@ class Republisher:
                 await self._news.wait()
             symbol, after = next(iter(self._wanted.items()))
             del self._wanted[symbol]
-            await self._republish(symbol, after)
+            try:
+                await self._republish(symbol, after)
+            except Exception:
+                # Whoever lacks it asks again. An old snapshot that is gone or damaged must not end the leader.
+                _log.exception("not published again", symbol=symbol, after=after)
 
     async def _start(self, symbol: str, after: int) -> int:
         """Batch of the snapshot to begin with; 0 for the beginning of the journal."""

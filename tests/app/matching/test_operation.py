@@ -4,10 +4,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from app.events.matching import MatchingOutput, OrderCancelled
 from app.exchange.terms import CancelReason
 from app.kit.problems import Problem
+from app.matching.models import SnapshotRow
 from app.matching.settings import MatchingSettings
 from app.matching.term import Term
 from app.risk.limits import Limits
@@ -89,6 +91,20 @@ async def test_what_is_published_again_is_the_same(machine: Machine) -> None:
         with pytest.raises(Problem) as refused:
             await engine.republish(SYMBOL, newest + 1)
         assert refused.value.code == "sequence-ahead"
+
+
+async def test_a_damaged_snapshot_does_not_end_the_leader(machine: Machine) -> None:
+    async with machine.leading() as engine:
+        await told(engine, machine.place("anna", "sell", 1))
+        term = engine._term
+        assert isinstance(term, Term)
+        await term.snapshot()
+        async with machine.database.transaction() as session:
+            await session.execute(update(SnapshotRow).values(state=b"damaged"))
+        await engine.republish("ETH-USD", 0)
+        await engine.republish(SYMBOL, 0)
+        await until_on_the_bus(machine, 1, copies=2)
+        assert engine._term is term
 
 
 async def test_old_journal_is_removed_and_then_told_to_be_gone(machine: Machine) -> None:
