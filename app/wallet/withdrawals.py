@@ -165,9 +165,10 @@ class Withdrawals:
             return row
         if to not in NEXT[State(row.state)]:
             raise Problem(409, "invalid-transition", f"A withdrawal that is {row.state} cannot become {to}.")
+        if operator.user_id == row.owner:
+            # Not any step: who rejects what the bank has sent already would have it twice.
+            raise Problem(403, "own-withdrawal", "Another operator has to decide on this withdrawal.")
         if to is State.APPROVED:
-            if operator.user_id == row.owner:
-                raise Problem(403, "own-withdrawal", "Another operator has to approve this withdrawal.")
             row.approved_by = operator.user_id
         told = await self._move(session, row, to)
         row.state, row.decided_by, row.changed_at = to.value, operator.user_id, self._clock()

@@ -137,12 +137,14 @@ async def test_a_step_again_changes_nothing_unless_by_another(funded: Api) -> No
     assert len(await told(api, "WithdrawalChanged")) == 2
 
 
-async def test_nobody_approves_their_own(funded: Api) -> None:
+async def test_nobody_decides_on_their_own(funded: Api) -> None:
     api = funded
     id = await request(api)
     anna = sender("anna", "admin", "read")
-    assert (await step(api, id, State.APPROVED, 403, by=anna))["code"] == "own-withdrawal"
-    assert (await step(api, id, State.APPROVED))["state"] == "approved"
+    for to in (State.APPROVED, State.SENT, State.REJECTED):
+        assert (await step(api, id, State.REJECTED, 403, by=anna))["code"] == "own-withdrawal"
+        assert (await step(api, id, to, 403, by=anna))["code"] == "own-withdrawal"
+        assert (await step(api, id, to))["state"] == to
 
 
 async def test_unknown_withdrawals_are_told(funded: Api) -> None:
