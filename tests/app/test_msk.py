@@ -30,7 +30,7 @@ def recorded_config(monkeypatch: pytest.MonkeyPatch, bus: KafkaBus) -> dict[str,
     def make(config: dict[str, Any], **_: Any) -> None:
         raise _Recorded(config)
 
-    monkeypatch.setattr(kafka, "AIOProducer", make)
+    monkeypatch.setattr(kafka, "Producer", make)
     with pytest.raises(_Recorded) as caught:
         bus._connected_producer()
     return caught.value.args[0]
