@@ -59,7 +59,7 @@ class Republisher:
             try:
                 await self._republish(symbol, after)
             except Exception:
-                # Whoever lacks it asks again. An old snapshot that is gone or damaged must not end the leader.
+                # Whoever lacks it asks again. A snapshot that is gone or damaged must not end the leader.
                 _log.exception("not published again", symbol=symbol, after=after)
 
     async def _start(self, symbol: str, after: int) -> int:
