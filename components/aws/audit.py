@@ -12,6 +12,8 @@ from components.aws.identity import Role, RoleArgs, Statement, trust
 from components.aws.scope import Scope
 from components.skips import Skip
 
+LOG_PREFIX = "cloudtrail"
+"""Where the trail's files are in the log bucket."""
 _PERIOD_SECONDS = 300
 
 
@@ -167,7 +169,7 @@ class AuditArgs:
     log_days: int
     """Days for which the log group keeps events; the files in the bucket have a lifecycle of their own."""
     bucket: Input[str]
-    """Name of the log bucket, whose policy must let CloudTrail write below `AWSLogs/`; pass its `ready`."""
+    """Name of the log bucket, whose policy must let CloudTrail write below LOG_PREFIX; pass its `ready`."""
     alerts_topic_arn: Input[str]
     """Topic that hears of alarms."""
     data_bucket_arns: Sequence[Input[str]] = ()
@@ -206,7 +208,7 @@ class Audit(ComponentResource):
             name,
             RoleArgs(
                 scope,
-                trust("cloudtrail.amazonaws.com", scope, same_account=True),
+                trust("cloudtrail.amazonaws.com", scope),
                 (Statement(("logs:CreateLogStream", "logs:PutLogEvents"), (streams,)),),
             ),
             child,
@@ -216,6 +218,7 @@ class Audit(ComponentResource):
             name,
             name=trail_name,
             s3_bucket_name=args.bucket,
+            s3_key_prefix=LOG_PREFIX,
             kms_key_id=args.key_arn,
             is_multi_region_trail=True,
             include_global_service_events=True,

@@ -38,7 +38,8 @@ class EdgeArgs:
     subnet_ids: Sequence[Input[str]]
     """Public subnets, in at least two zones."""
     log_bucket: Input[str]
-    """Bucket of its logs, known once its policy is in place; encrypted by S3's own key, as ELB demands."""
+    """Bucket of its logs, which are below `alb/`, known once its policy is in place; encrypted by S3's own
+    key, as ELB demands."""
     domain: str
     """Name at which the platform answers, such as `trade.example.com`."""
     hosted_zone_id: Input[str]
@@ -233,10 +234,10 @@ class Edge(ComponentResource):
             enable_xff_client_port=True,
             enable_waf_fail_open=False,
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(
-                bucket=args.log_bucket, prefix=f"{self._name}-requests", enabled=True
+                bucket=args.log_bucket, prefix=f"alb/{self._name}-requests", enabled=True
             ),
             connection_logs=aws.lb.LoadBalancerConnectionLogsArgs(
-                bucket=args.log_bucket, prefix=f"{self._name}-connections", enabled=True
+                bucket=args.log_bucket, prefix=f"alb/{self._name}-connections", enabled=True
             ),
             tags=self._scope.tags(name),
             opts=ResourceOptions(parent=self, protect=args.protect),

@@ -55,9 +55,14 @@ class Key(ComponentResource):
 
 
 def _own(service: str, scope: Scope) -> dict[str, dict[str, str]]:
-    """When `service` acts for this account; CloudWatch Logs tells it by the log group."""
+    """When `service` acts for this account, by what it tells: not every one tells the account itself."""
     if service.startswith("logs."):
         return {"ArnLike": {"kms:EncryptionContext:aws:logs:arn": scope.arn("logs", "*")}}
+    if service == "cloudtrail.amazonaws.com":
+        return {"ArnLike": {"aws:SourceArn": scope.arn("cloudtrail", "trail/*")}}
+    if service == "events.amazonaws.com":
+        # To an encrypted topic it says nothing of its source (SNS developer guide, key management).
+        return {"ArnLike": {"kms:EncryptionContext:aws:sns:topicArn": scope.arn("sns", "*")}}
     return {"StringEquals": {"aws:SourceAccount": scope.account}}
 
 

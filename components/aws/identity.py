@@ -45,7 +45,8 @@ def trust(service: str, scope: Scope, *, same_account: bool = False) -> str:
     """Trust policy by which `service` may take a role.
 
     `same_account` allows it only on behalf of this account, against confused deputies; not every service
-    tells the account when it takes a role (EC2, Lambda and EKS do not), and those could then never take it.
+    tells the account when it takes a role (CloudTrail, EC2, EKS and Lambda do not), and those could then
+    never take it.
     """
     statement: dict[str, Any] = {
         "Effect": "Allow",
@@ -58,9 +59,14 @@ def trust(service: str, scope: Scope, *, same_account: bool = False) -> str:
 
 
 def pod_trust(scope: Scope, cluster: str) -> str:
-    """Trust policy by which EKS Pod Identity hands a role to pods of `cluster`."""
-    source = {"aws:SourceAccount": scope.account}
-    arn = {"aws:SourceArn": scope.arn("eks", f"podidentityassociation/{cluster}/*")}
+    """Trust policy by which EKS Pod Identity hands a role to pods of `cluster`.
+
+    Which cluster it acts for, it tells by a tag of the session; the association is no `aws:SourceArn`.
+    """
+    source = {
+        "aws:SourceAccount": scope.account,
+        "aws:RequestTag/eks-cluster-arn": scope.arn("eks", f"cluster/{cluster}"),
+    }
     return json.dumps(
         {
             "Version": "2012-10-17",
@@ -69,7 +75,7 @@ def pod_trust(scope: Scope, cluster: str) -> str:
                     "Effect": "Allow",
                     "Principal": {"Service": "pods.eks.amazonaws.com"},
                     "Action": ["sts:AssumeRole", "sts:TagSession"],
-                    "Condition": {"StringEquals": source, "ArnLike": arn},
+                    "Condition": {"StringEquals": source},
                 }
             ],
         }

@@ -234,12 +234,20 @@ def _log_writers(scope: Scope, arn: str) -> list[Statement]:
             "s3:x-amz-acl": "bucket-owner-full-control",
         }
     }
+    # CloudTrail tells the trail that it writes for, but not the account.
+    trails: dict[str, dict[str, Input[str]]] = {
+        "ArnLike": {"aws:SourceArn": scope.arn("cloudtrail", "trail/*")}
+    }
+    own_trail: dict[str, dict[str, Input[str]]] = {
+        **trails,
+        "StringEquals": {"s3:x-amz-acl": "bucket-owner-full-control"},
+    }
     logs = f"AWSLogs/{scope.account}/*"
     writers = (
-        ("LoadBalancers", "logdelivery.elasticloadbalancing", f"{arn}/alb/{logs}", own),
+        ("LoadBalancers", "logdelivery.elasticloadbalancing", f"{arn}/alb/*/{logs}", own),
         ("NetworkLoadBalancers", "delivery.logs", f"{arn}/nlb/{logs}", handed_over),
         ("AccessLogs", "logging.s3", f"{arn}/s3/*", own),
-        ("Trail", "cloudtrail", f"{arn}/cloudtrail/{logs}", handed_over),
+        ("Trail", "cloudtrail", f"{arn}/cloudtrail/{logs}", own_trail),
     )
     found = [
         Statement(
@@ -251,8 +259,17 @@ def _log_writers(scope: Scope, arn: str) -> list[Statement]:
         )
         for sid, service, path, conditions in writers
     ]
-    readers = {"Service": ["cloudtrail.amazonaws.com", "delivery.logs.amazonaws.com"]}
-    found.append(Statement(("s3:GetBucketAcl",), (arn,), own, principals=readers, sid="CheckBeforeWriting"))
+    readers = (("CheckByDelivery", "delivery.logs", own), ("CheckByTrail", "cloudtrail", trails))
+    found += [
+        Statement(
+            ("s3:GetBucketAcl",),
+            (arn,),
+            conditions,
+            principals={"Service": f"{service}.amazonaws.com"},
+            sid=sid,
+        )
+        for sid, service, conditions in readers
+    ]
     return found
 
 

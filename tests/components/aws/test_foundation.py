@@ -60,8 +60,12 @@ def test_a_pod_role_is_trusted_for_one_cluster_and_bound_to_one_service_account(
     recorded = record(lambda: PodRole("gateway", args))
     document = json.loads(recorded.one("Role")["assumeRolePolicy"])
     condition = document["Statement"][0]["Condition"]
-    assert condition["StringEquals"] == {"aws:SourceAccount": "123456789012"}
-    assert condition["ArnLike"]["aws:SourceArn"].endswith(":podidentityassociation/trade/*")
+    assert condition == {
+        "StringEquals": {
+            "aws:SourceAccount": "123456789012",
+            "aws:RequestTag/eks-cluster-arn": "arn:aws:eks:us-east-1:123456789012:cluster/trade",
+        }
+    }
     association = recorded.one("PodIdentityAssociation")
     assert (association["namespace"], association["serviceAccount"]) == ("trading-system", "gateway")
 
@@ -77,6 +81,24 @@ def test_a_key_rotates_has_a_window_and_no_open_principal(record: Callable[..., 
         {"Service": "logs.us-east-1.amazonaws.com"},
     ]
     assert recorded.one("Alias")["name"] == "alias/tradestack-test-data"
+
+
+def test_a_key_is_used_for_this_account_only_by_what_each_service_tells_of_it(
+    record: Callable[..., Any],
+) -> None:
+    services = ("cloudtrail.amazonaws.com", "events.amazonaws.com", "sns.amazonaws.com")
+    key = record(lambda: Key("messaging", KeyArgs(SCOPE, "Messages", services))).one("Key")
+    statements = json.loads(key["policy"])["Statement"][1:]
+    assert {item["Principal"]["Service"]: item["Condition"] for item in statements} == {
+        "cloudtrail.amazonaws.com": {
+            "ArnLike": {"aws:SourceArn": "arn:aws:cloudtrail:us-east-1:123456789012:trail/*"}
+        },
+        # EventBridge names no source to the key of an encrypted topic.
+        "events.amazonaws.com": {
+            "ArnLike": {"kms:EncryptionContext:aws:sns:topicArn": "arn:aws:sns:us-east-1:123456789012:*"}
+        },
+        "sns.amazonaws.com": {"StringEquals": {"aws:SourceAccount": "123456789012"}},
+    }
 
 
 def test_alarms_need_one_bound_and_tell_both_ways(record: Callable[..., Any]) -> None:

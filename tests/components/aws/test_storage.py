@@ -82,16 +82,19 @@ def test_services_may_write_logs_for_this_account_only(made: Any) -> None:
         for statement in found.values()
         if statement["Action"] == ["s3:PutObject"]
     }
+    trail = writers.pop("cloudtrail.amazonaws.com")
     assert writers.keys() == {
         "logdelivery.elasticloadbalancing.amazonaws.com",
         "delivery.logs.amazonaws.com",
         "logging.s3.amazonaws.com",
-        "cloudtrail.amazonaws.com",
     }
-    for statement in (*writers.values(), found["CheckBeforeWriting"]):
+    for statement in (*writers.values(), found["CheckByDelivery"]):
         assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == "123456789012"
-    trail = writers["cloudtrail.amazonaws.com"]
     assert trail["Resource"][0].endswith("/cloudtrail/AWSLogs/123456789012/*")
+    for statement in (trail, found["CheckByTrail"]):
+        assert statement["Condition"]["ArnLike"] == {
+            "aws:SourceArn": "arn:aws:cloudtrail:us-east-1:123456789012:trail/*"
+        }
     for purpose in PURPOSES - {"logs"}:
         assert all(item["Effect"] == "Deny" for item in statements(made, purpose).values())
 
