@@ -210,7 +210,10 @@ class Cache(ComponentResource):
             auto_minor_version_upgrade=True,
             snapshot_retention_limit=args.snapshot_days,
             snapshot_window=args.snapshot_window,
-            final_snapshot_identifier=self._scope.name(self._name, "final", limit=_NAME_LIMIT),
+            # Its name is taken after the first time, and a stack that comes and goes is deleted often.
+            final_snapshot_identifier=(
+                self._scope.name(self._name, "final", limit=_NAME_LIMIT) if args.protect else None
+            ),
             maintenance_window=args.maintenance_window,
             apply_immediately=args.apply_immediately,
             log_delivery_configurations=self._make_logs(),

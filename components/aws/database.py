@@ -305,8 +305,10 @@ class Database(ComponentResource):
         wanted.backup_window = args.backup_window
         # What was backed up outlives an instance that was deleted in spite of everything.
         wanted.delete_automated_backups = not args.protect
-        wanted.skip_final_snapshot = False
-        wanted.final_snapshot_identifier = self._scope.name(self._name, "final", limit=_GROUP_LIMIT)
+        # Its name is taken after the first time, and a stack that comes and goes is deleted often.
+        wanted.skip_final_snapshot = not args.protect
+        if args.protect:
+            wanted.final_snapshot_identifier = self._scope.name(self._name, "final", limit=_GROUP_LIMIT)
         wanted.tags = self._scope.tags(self.identifier, **tags)
         secret = self._make_password() if args.read_replicas else None
         if secret is None:
@@ -353,6 +355,8 @@ class Database(ComponentResource):
             name = f"{self._name}-replica-{number}"
             wanted = self._shared(identifier, args.replica_instance_class or args.instance_class)
             wanted.replicate_source_db = primary.identifier
+            # In the same region it has the primary's key, and RDS refuses to be told.
+            wanted.kms_key_id = None
             wanted.multi_az = False
             wanted.backup_retention_period = _REPLICA_BACKUP_DAYS
             wanted.skip_final_snapshot = True

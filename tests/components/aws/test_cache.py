@@ -53,6 +53,11 @@ def test_it_is_encrypted_asks_for_a_token_and_is_saved(record: Callable[..., Any
     assert group["subnetGroupName"] == "tradestack-test-cache"
 
 
+def test_a_cache_that_may_go_leaves_no_snapshot_whose_name_stays_taken(record: Callable[..., Any]) -> None:
+    group = record(lambda: Cache("cache", arguments(protect=False))).one("ReplicationGroup")
+    assert "finalSnapshotIdentifier" not in group
+
+
 def test_its_token_is_what_elasticache_takes_and_is_rotated(record: Callable[..., Any]) -> None:
     recorded = record(lambda: Cache("cache", arguments(rotation=Rotation("arn:rotation"))))
     token = recorded.one("RandomPassword")

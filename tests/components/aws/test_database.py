@@ -119,6 +119,12 @@ def test_it_is_watched(record: Callable[..., Any]) -> None:
     assert alarms["database-storage"]["threshold"] == 5 * 2**30
 
 
+def test_a_database_that_may_go_leaves_no_snapshot_whose_name_stays_taken(record: Callable[..., Any]) -> None:
+    instance = record(lambda: Database("database", arguments(protect=False))).one("Instance")
+    assert instance["skipFinalSnapshot"] is True
+    assert "finalSnapshotIdentifier" not in instance
+
+
 def test_with_read_replicas_the_password_is_a_rotated_secret_of_the_same_form(
     record: Callable[..., Any],
 ) -> None:
@@ -137,6 +143,7 @@ def test_with_read_replicas_the_password_is_a_rotated_secret_of_the_same_form(
         assert replica["replicateSourceDb"] == "tradestack-test-database"
         assert replica["instanceClass"] == "db.r8g.large"
         assert (replica["publiclyAccessible"], replica["storageEncrypted"]) == (False, True)
+        assert "kmsKeyId" not in replica  # in the region of its source AWS refuses to be told
         assert replica["skipFinalSnapshot"] is True  # AWS refuses a final snapshot of a replica
         assert not {"username", "password", "dbName", "engine", "allocatedStorage"} & set(replica)
     alarms = [item.name for item in recorded.custom() if item.typ.endswith(":MetricAlarm")]
