@@ -6,6 +6,7 @@ import pulumi_aws as aws
 from pulumi import Input, Resource, ResourceOptions
 
 from components.aws.scope import Scope
+from components.skips import Skip
 
 
 def make_access(
@@ -118,3 +119,14 @@ def make_log_group(
         tags=scope.tags(path),
         opts=ResourceOptions(parent=parent),
     )
+
+
+SKIPS: tuple[Skip, ...] = (
+    Skip(
+        "CKV_AWS_338",
+        "aws:cloudwatch/logGroup:LogGroup",
+        "Logs are kept as long as the stack says; the requirement is 30 days, and what must be kept for "
+        "years is in the audit trail and the archive bucket.",
+    ),
+)
+"""Findings that are accepted here."""

@@ -21,6 +21,9 @@ _ADDON_VERSION = re.compile(r"v\d+\.\d+\.\d+-eksbuild\.\d+")
 # What a node needs before it is Ready; the others need nodes to run on.
 _BEFORE_NODES = ("eks-pod-identity-agent", "kube-proxy", "vpc-cni")
 _NEEDED = (*_BEFORE_NODES, "coredns")
+_TELEMETRY = "amazon-cloudwatch-observability"
+# The agent of this add-on writes them below /aws/containerinsights/<cluster>/.
+_TELEMETRY_LOGS = ("application", "dataplane", "host", "performance")
 _ANYWHERE = ("0.0.0.0/0", "::/0")
 _ADMIN_POLICY = "AmazonEKSClusterAdminPolicy"
 # Addresses come in blocks of 16, so that a node takes as many pods as it has memory for and none waits.
@@ -53,7 +56,7 @@ class ClusterArgs:
     key_arn: Input[str]
     """Key of Kubernetes secrets and of the machines' volumes; the former cannot be changed afterwards."""
     log_key_arn: Input[str]
-    """Key of the control plane's logs; its policy must let CloudWatch Logs use it."""
+    """Key of the logs of control plane, machines and pods; its policy must let CloudWatch Logs use it."""
     log_days: int
     """Days these logs are kept; one of CloudWatch's retention periods."""
     version: str
@@ -96,6 +99,8 @@ class Cluster(ComponentResource):
     """Security group that EKS gives to nodes and pods."""
     node_role_arn: Output[str]
     """Role of the nodes."""
+    app_log_group: Output[str]
+    """Log group of the pods."""
 
     def __init__(self, name: str, args: ClusterArgs, opts: ResourceOptions | None = None) -> None:
         _check(args)
@@ -110,7 +115,15 @@ class Cluster(ComponentResource):
         admins = [self._admit(short, principal) for short, principal in sorted(args.admins.items())]
         first = [self._addon(item, []) for item in _BEFORE_NODES]
         groups = self._make_nodes(first)
-        later = [self._addon(item, groups) for item in sorted(args.addons) if item not in _BEFORE_NODES]
+        logs = {kind: self._make_telemetry_log(kind) for kind in _TELEMETRY_LOGS}
+        self.app_log_group = logs["application"].name
+        # What writes logs makes them itself where they are missing: its deletion must come before theirs.
+        before = {_TELEMETRY: [*groups, *logs.values()]}
+        later = [
+            self._addon(item, before.get(item, groups))
+            for item in sorted(args.addons)
+            if item not in _BEFORE_NODES
+        ]
         addons = [*first, *later]
         # Their copies of the name are known in a preview, where their ids might not be.
         waiting = [item.cluster_name for part in (admins, addons, groups) for item in part]
@@ -168,6 +181,17 @@ class Cluster(ComponentResource):
                     "bootstrapSelfManagedAddons",
                 ],
             ),
+        )
+
+    def _make_telemetry_log(self, kind: str) -> aws.cloudwatch.LogGroup:
+        log_name = f"/aws/containerinsights/{self.cluster_name}/{kind}"
+        return aws.cloudwatch.LogGroup(
+            f"{self._name}-{kind}",
+            name=log_name,
+            kms_key_id=self._args.log_key_arn,
+            retention_in_days=self._args.log_days,
+            tags=self._scope.tags(log_name),
+            opts=self._child,
         )
 
     def _role(self, label: str, trusted: str, managed: Sequence[str], *statements: Statement) -> Role:
@@ -229,7 +253,7 @@ class Cluster(ComponentResource):
             role = self._role("ebs", trusted, ["service-role/AmazonEBSCSIDriverPolicy"])
             account = "ebs-csi-controller-sa"
             self._grant_key("ebs", role.arn)
-        elif addon == "amazon-cloudwatch-observability":
+        elif addon == _TELEMETRY:
             policies = ["AWSXRayDaemonWriteAccess", "CloudWatchAgentServerPolicy"]
             account, role = "cloudwatch-agent", self._role("telemetry", trusted, policies)
         else:

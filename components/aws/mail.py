@@ -29,8 +29,8 @@ class MailArgs:
 class Mail(ComponentResource):
     """An SES identity with signed mail, sent over TLS only, and the records that prove it."""
 
-    identity_arn: str
-    """ARN of the identity, for permissions to send."""
+    arns: tuple[str, str]
+    """ARNs of the identity and of its configuration set: to send takes the permission for both."""
     sender: str
     """Address that mail comes from."""
     url: str
@@ -67,10 +67,13 @@ class Mail(ComponentResource):
                 records=[Output.concat(token, ".dkim.amazonses.com")],
                 opts=child,
             )
-        self.identity_arn = args.scope.arn("ses", f"identity/{args.domain}")
+        self.arns = (
+            args.scope.arn("ses", f"identity/{args.domain}"),
+            args.scope.arn("ses", f"configuration-set/{set_name}"),
+        )
         self.sender = f"Tradestack <no-reply@{args.domain}>"
         self.url = f"ses://{args.scope.region}"
-        self.register_outputs({"identity_arn": self.identity_arn})
+        self.register_outputs({"arns": list(self.arns)})
 
 
 def _token(number: int, found: aws.sesv2.outputs.EmailIdentityDkimSigningAttributes) -> str:

@@ -57,9 +57,10 @@ class Network(ComponentResource):
     vpc_id: Output[str]
     """Id of the VPC."""
     public_subnet_ids: list[Output[str]]
-    """For load balancers, in the order of the zones."""
+    """For load balancers, in the order of the zones; known once their routes are there."""
     private_subnet_ids: list[Output[str]]
-    """For nodes and functions, in the order of the zones, further ranges last."""
+    """For nodes and functions, in the order of the zones, further ranges last; known once their routes are
+    there."""
     data_subnet_ids: list[Output[str]]
     """For databases, caches and brokers, in the order of the zones."""
     public_cidrs: list[str]
@@ -85,10 +86,11 @@ class Network(ComponentResource):
         self._vpc = self._make_vpc()
         self.vpc_id = self._vpc.id
         self._ids = self._make_subnets(found)
-        self.public_subnet_ids = [self._ids[item.name] for item in found.public]
-        self.private_subnet_ids = [self._ids[item.name] for item in found.private]
-        self.data_subnet_ids = [self._ids[item.name] for item in found.data]
+        self._ways: dict[str, list[Output[str]]] = {}
         private_tables = self._make_routes(found)
+        self.public_subnet_ids = [self._with_routes(item) for item in found.public]
+        self.private_subnet_ids = [self._with_routes(item) for item in found.private]
+        self.data_subnet_ids = [self._ids[item.name] for item in found.data]
         self._close_data_subnets(found)
         self._make_endpoints(found, private_tables)
         self._watch()
@@ -151,7 +153,7 @@ class Network(ComponentResource):
             self._name, vpc_id=self._vpc.id, tags=self._tags(), opts=self._child
         )
         public = self._table("public", found.public)
-        self._route("public", public, gateway_id=gateway.id)
+        self._route("public", public, found.public, gateway_id=gateway.id)
         if self._args.ipv6:
             aws.ec2.Route(
                 f"{self._name}-public-ipv6",
@@ -167,7 +169,7 @@ class Network(ComponentResource):
             members = [other for other in found.private if other.zone == item.zone]
             table = self._table(item.name, members)
             nat = nats.get(item.zone, nats[outlets[0].zone])
-            self._route(item.name, table, nat_gateway_id=nat)
+            self._route(item.name, table, members, nat_gateway_id=nat)
             tables.append(table)
         self._table("data", found.data)
         return tables
@@ -177,22 +179,29 @@ class Network(ComponentResource):
             f"{self._name}-{label}", vpc_id=self._vpc.id, tags=self._tags(label), opts=self._child
         )
         for subnet in subnets:
-            aws.ec2.RouteTableAssociation(
+            made = aws.ec2.RouteTableAssociation(
                 f"{self._name}-{subnet.name}",
                 route_table_id=table.id,
                 subnet_id=self._ids[subnet.name],
                 opts=self._child,
             )
+            self._ways[subnet.name] = [made.id]
         return table.id
 
-    def _route(self, label: str, table: Output[str], **to: Output[str]) -> None:
-        aws.ec2.Route(
+    def _route(self, label: str, table: Output[str], subnets: Sequence[Subnet], **to: Output[str]) -> None:
+        made = aws.ec2.Route(
             f"{self._name}-{label}",
             route_table_id=table,
             destination_cidr_block=_ANYWHERE,
             opts=self._child,
             **to,
         )
+        for subnet in subnets:
+            self._ways[subnet.name].append(made.id)
+
+    def _with_routes(self, subnet: Subnet) -> Output[str]:
+        """The id of a subnet, for what needs its way out from its making until its deletion is done."""
+        return Output.all(self._ids[subnet.name], *self._ways[subnet.name]).apply(lambda ids: str(ids[0]))
 
     def _nat(self, subnet: Subnet, gateway: aws.ec2.InternetGateway) -> Output[str]:
         label = subnet.name.replace("public", "nat")
@@ -202,7 +211,7 @@ class Network(ComponentResource):
         nat = aws.ec2.NatGateway(
             f"{self._name}-{label}",
             allocation_id=address.allocation_id,
-            subnet_id=self._ids[subnet.name],
+            subnet_id=self._with_routes(subnet),
             tags=self._tags(label),
             opts=after,
         )

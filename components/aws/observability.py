@@ -1,4 +1,4 @@
-"""Logs, alarms, traces and the dashboard of a stack."""
+"""Alarms, traces and the dashboard of a stack."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,10 +9,7 @@ from pulumi import ComponentResource, Input, Output, Resource, ResourceOptions
 from components.aws import dashboard
 from components.aws.alerts import Alarm, make_alarm
 from components.aws.scope import Scope, safe_name
-from components.skips import Skip
 
-INSIGHTS_STREAMS = ("application", "dataplane", "host", "performance")
-"""Log groups that the CloudWatch agent writes for a cluster, below `/aws/containerinsights/<cluster>/`."""
 _XRAY_NAME_LIMIT = 32
 _ERROR_LEVELS = ("error", "critical")
 # Fluent Bit of the CloudWatch add-on puts the fields of a JSON log line below this key.
@@ -45,10 +42,8 @@ class ObservabilityArgs:
 
     scope: Scope
     """Names and account."""
-    log_key_arn: Input[str]
-    """Key of the log groups; its policy must let CloudWatch Logs use it."""
-    log_days: int
-    """Days for which logs are kept; one of the values that CloudWatch Logs knows, such as 30 or 365."""
+    app_log_group: Input[str]
+    """Log group of the cluster's pods, known once it exists."""
     alerts_topic_arn: Input[str]
     """Topic that hears of alarms."""
     cluster: str
@@ -71,8 +66,6 @@ class ObservabilityArgs:
     """Names of Kinesis streams."""
     rests: bool = False
     """Whether nodes and database rest at times: their silence is then no alarm."""
-    log_groups: Mapping[str, int] | None = None
-    """Further log groups with their retention in days."""
     error_limit: int = 10
     """Error lines of the app in 5 minutes above which it alarms."""
     trace_rate: float = 0.05
@@ -84,30 +77,19 @@ class ObservabilityArgs:
 
 
 class Observability(ComponentResource):
-    """Log groups, metric filters, alarms, trace rules and one dashboard."""
+    """Metric filters, alarms, trace rules and one dashboard."""
 
     dashboard_name: str
     """Name of the dashboard."""
     dashboard_url: str
     """Address of the dashboard in the console."""
-    log_group_names: dict[str, str]
-    """Names of the cluster's log groups: `application`, `dataplane`, `host`, `performance`."""
     alarm_arns: list[str]
     """ARNs of this component's alarms, the composite one first."""
 
     def __init__(self, name: str, args: ObservabilityArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:aws:Observability", name, None, opts)
         scope = args.scope
-        self.log_group_names = {
-            stream: f"/aws/containerinsights/{args.cluster}/{stream}" for stream in INSIGHTS_STREAMS
-        }
-        groups = {
-            stream: self._log_group(f"{name}-{stream}", group, args.log_days, args)
-            for stream, group in self.log_group_names.items()
-        }
-        for group, days in (args.log_groups or {}).items():
-            self._log_group(f"{name}-{group.strip('/').replace('/', '-')}", group, days, args)
-        errors = self._error_metric(name, groups["application"], args)
+        errors = self._error_metric(name, args)
         down = down_alarms(args)
         troubles = {"app-errors": (errors, "The app logs errors")}
         watched = _Alarms(f"{name}-alarms", args, down | troubles, ResourceOptions(parent=self))
@@ -129,24 +111,13 @@ class Observability(ComponentResource):
         documents = {f"{name}.dashboardBody": body}
         self.register_outputs({"dashboard_url": self.dashboard_url, "documents": documents})
 
-    def _log_group(self, name: str, group: str, days: int, args: ObservabilityArgs) -> Output[str]:
-        made = aws.cloudwatch.LogGroup(
-            name,
-            name=group,
-            kms_key_id=args.log_key_arn,
-            retention_in_days=days,
-            tags=args.scope.tags(group),
-            opts=ResourceOptions(parent=self),
-        )
-        return made.name
-
-    def _error_metric(self, name: str, group: Output[str], args: ObservabilityArgs) -> Alarm:
+    def _error_metric(self, name: str, args: ObservabilityArgs) -> Alarm:
         namespace = f"{args.scope.prefix}/app"
         levels = " || ".join(f'({_LEVEL_FIELD} = "{level}")' for level in _ERROR_LEVELS)
         aws.cloudwatch.LogMetricFilter(
             f"{name}-app-errors",
             name=args.scope.name("app-errors", limit=512),
-            log_group_name=group,
+            log_group_name=args.app_log_group,
             pattern=f"{{ {levels} }}",
             metric_transformation={
                 "name": "Errors",
@@ -330,14 +301,3 @@ def _dashboard(args: ObservabilityArgs, alarm_arns: Sequence[str]) -> dashboard.
 def _console(scope: Scope, page: str) -> str:
     where = f"{scope.region}.console.aws.amazon.com/cloudwatch/home?region={scope.region}"
     return f"https://{where}#{page}"
-
-
-SKIPS: tuple[Skip, ...] = (
-    Skip(
-        "CKV_AWS_338",
-        "aws:cloudwatch/logGroup:LogGroup",
-        "Logs are kept as long as the stack says; the requirement is 30 days, and what must be kept for "
-        "years is in the audit trail and the archive bucket.",
-    ),
-)
-"""Findings that are accepted here."""

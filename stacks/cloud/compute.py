@@ -20,6 +20,10 @@ def make_cluster(
 ) -> Cluster:
     """EKS with the node groups of the stack file; `tags` reach machines and volumes too."""
     given = settings.cluster
+    admins = dict(given.admins)
+    if settings.delivery is not None and settings.delivery.deployer_role not in admins.values():
+        # Who changes the stack changes what is inside the cluster, too.
+        admins["deployer"] = settings.delivery.deployer_role
     return Cluster(
         "cluster",
         ClusterArgs(
@@ -31,7 +35,7 @@ def make_cluster(
             log_days=settings.log_days,
             version=given.version,
             public_access_cidrs=given.public_access,
-            admins=given.admins,
+            admins=admins,
             addons=given.addons,
             node_groups=[
                 _node_group(name, group, settings.schedule) for name, group in given.node_groups.items()

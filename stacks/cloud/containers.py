@@ -90,5 +90,5 @@ def _container(settings: CloudSettings, around: Neighbours, role: Role, mail: Ma
         environment["APP_MAIL_URL"] = mail.url if mail else _DOUBLE
         if mail is not None:
             environment["APP_MAIL_FROM"] = mail.sender
-            statements.append(Statement(("ses:SendEmail", "ses:SendRawEmail"), [mail.identity_arn]))
+            statements.append(Statement(("ses:SendEmail", "ses:SendRawEmail"), mail.arns))
     return ContainerRole(role, environment, secrets, statements)

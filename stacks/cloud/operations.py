@@ -72,8 +72,7 @@ def _observed(settings: CloudSettings, parts: Parts) -> ObservabilityArgs:
     base, data, services, edge = parts.base, parts.data, parts.services, parts.edge
     return ObservabilityArgs(
         scope=base.scope,
-        log_key_arn=base.keys.logs.arn,
-        log_days=settings.log_days,
+        app_log_group=parts.cluster.app_log_group,
         alerts_topic_arn=base.alerts.topic_arn,
         cluster=parts.cluster.cluster_name,
         load_balancer=LoadBalancer(edge.load_balancer_suffix, edge.target_group_suffix),

@@ -1,9 +1,11 @@
 """Every cloud stack whole: the same resources under plan and mocks, whole and in order."""
 
 import asyncio
+import json
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pulumi.runtime.mocks import MockCallArgs, MockResourceArgs, Mocks, set_mock
 import stacks
 from app.roles import cluster_roles
 from infra.plan import Plan, run, stackfile
+from infra.plan.model import PlannedResource
 from infra.settings import parse
 
 # Rows B1 to B18 of the requirements, each by the component that holds its resources.
@@ -32,6 +35,25 @@ COMPONENTS = {
     ),
     *("Alerts", "Key", "Role", "PodRole"),
 }
+
+
+_LB_LOGS = ("accessLogs", "connectionLogs")
+
+
+def _one(plan: Plan, type_: str, name: str) -> PlannedResource:
+    (found,) = [item for item in plan.resources if (item.type, item.name) == (type_, name)]
+    return found
+
+
+def _needed(plan: Plan, urn: str) -> set[str]:
+    """What is made before a resource and deleted after it."""
+    found: set[str] = set()
+    waiting = [urn]
+    while waiting:
+        more = set(plan.by_urn[waiting.pop()].dependencies) - found
+        found |= more
+        waiting += more
+    return found
 
 
 def test_urns_are_those_of_the_snapshot(plan: Plan) -> None:
@@ -59,6 +81,52 @@ def test_each_resource_comes_after_what_it_depends_on(plan: Plan) -> None:
     for resource in plan.resources:
         assert {resource.parent, resource.provider, *resource.dependencies} - {""} <= seen
         seen.add(resource.urn)
+
+
+def test_logs_go_where_the_bucket_lets_their_writers(plan: Plan) -> None:
+    policy = json.loads(_one(plan, "aws:s3/bucketPolicy:BucketPolicy", "logs").inputs["policy"])
+    allowed = [
+        item["Resource"][0].split(":::", 1)[1].split("/", 1)[1]
+        for item in policy["Statement"]
+        if item["Action"] == ["s3:PutObject"]
+    ]
+    trail = _one(plan, "aws:cloudtrail/trail:Trail", "audit")
+    balancers = [item for item in plan.resources if item.type == "aws:lb/loadBalancer:LoadBalancer"]
+    found = [item.inputs[kind] for item in balancers for kind in _LB_LOGS if kind in item.inputs]
+    assert len(found) == 3
+    account = stackfile.configuration(plan.settings_file)["tradestack:account"]
+    for prefix in (trail.inputs["s3KeyPrefix"], *(logs["prefix"] for logs in found)):
+        written = f"{prefix}/AWSLogs/{account}/a-file"
+        assert any(fnmatchcase(written, pattern) for pattern in allowed), written
+
+
+def test_the_way_out_is_there_as_long_as_the_cluster_and_the_load_balancers(plan: Plan) -> None:
+    for type_, name, route in (
+        ("aws:eks/cluster:Cluster", "cluster", "network-private-a"),
+        ("aws:lb/loadBalancer:LoadBalancer", "edge", "network-public"),
+    ):
+        needed = _needed(plan, _one(plan, type_, name).urn)
+        assert _one(plan, "aws:ec2/route:Route", route).urn in needed
+        assert (
+            _one(plan, "aws:ec2/routeTableAssociation:RouteTableAssociation", f"{route[:15]}-a").urn in needed
+        )
+
+
+def test_what_writes_logs_of_the_cluster_goes_before_them(plan: Plan) -> None:
+    writer = _one(plan, "aws:eks/addon:Addon", "cluster-amazon-cloudwatch-observability")
+    needed = _needed(plan, writer.urn)
+    for kind in ("application", "dataplane", "host", "performance"):
+        assert _one(plan, "aws:cloudwatch/logGroup:LogGroup", f"cluster-{kind}").urn in needed
+
+
+def test_who_changes_the_stack_may_enter_the_cluster(plan: Plan) -> None:
+    delivery = stackfile.configuration(plan.settings_file).get("tradestack:delivery")
+    admitted = {
+        item.inputs["principalArn"]
+        for item in plan.resources
+        if item.type == "aws:eks/accessEntry:AccessEntry"
+    }
+    assert delivery is None or json.loads(delivery)["deployerRole"] in admitted
 
 
 def test_every_resource_names_one_of_the_stacks_own_providers(plan: Plan) -> None:

@@ -114,9 +114,12 @@ def test_secrets_and_logs_are_under_customer_keys_and_all_five_logs_are_kept(rec
         "controllerManager",
         "scheduler",
     ]
-    log = recorded.one("LogGroup")
-    assert log["name"] == f"/aws/eks/{cluster['name']}/cluster"
-    assert (log["kmsKeyId"], log["retentionInDays"]) == ("arn:log-key", 30)
+    logs = _of(recorded, "LogGroup")
+    assert logs["cluster-control-plane"]["name"] == f"/aws/eks/{cluster['name']}/cluster"
+    written = {item["name"] for item in logs.values()} - {f"/aws/eks/{cluster['name']}/cluster"}
+    parts = ("application", "dataplane", "host", "performance")
+    assert written == {f"/aws/containerinsights/{cluster['name']}/{part}" for part in parts}
+    assert {(log["kmsKeyId"], log["retentionInDays"]) for log in logs.values()} == {("arn:log-key", 30)}
     assert (cluster["version"], cluster["upgradePolicy"]) == ("1.35", {"supportType": "STANDARD"})
     assert cluster["bootstrapSelfManagedAddons"] is False
 
@@ -149,7 +152,8 @@ def test_drivers_get_their_own_roles_and_nodes_almost_nothing(record: Record) ->
     assert all(action.startswith("ec2:Describe") for item in own for action in item["Action"])
     trusted = json.loads(recorded.one("Role", "cluster-cni")["assumeRolePolicy"])["Statement"][0]
     assert trusted["Principal"] == {"Service": "pods.eks.amazonaws.com"}
-    assert trusted["Condition"]["ArnLike"]["aws:SourceArn"].endswith("/tradestack-test-cluster/*")
+    tag = trusted["Condition"]["StringEquals"]["aws:RequestTag/eks-cluster-arn"]
+    assert tag.endswith(":cluster/tradestack-test-cluster")
 
 
 def test_machines_hide_their_role_from_pods_and_encrypt_their_volumes(record: Record) -> None:

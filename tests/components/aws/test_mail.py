@@ -23,7 +23,10 @@ def test_mail_is_signed_sent_over_tls_and_bounces_are_remembered(record: Callabl
     assert recorded.one("EmailIdentity")["configurationSetName"] == "tradestack-test-mail"
     names = [item.inputs["name"] for item in recorded.custom() if item.typ.endswith(":Record")]
     assert names == 3 * ["._domainkey.trading.example.com"]
-    assert made[0].identity_arn == "arn:aws:ses:us-east-1:123456789012:identity/trading.example.com"
+    assert made[0].arns == (
+        "arn:aws:ses:us-east-1:123456789012:identity/trading.example.com",
+        "arn:aws:ses:us-east-1:123456789012:configuration-set/tradestack-test-mail",
+    )
     assert made[0].url == "ses://us-east-1"
     assert made[0].sender.endswith("<no-reply@trading.example.com>")
 

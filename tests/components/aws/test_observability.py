@@ -1,4 +1,4 @@
-"""The dashboard, log groups, alarms and trace rules of a stack."""
+"""The dashboard, alarms and trace rules of a stack."""
 
 import json
 from collections.abc import Callable
@@ -20,8 +20,7 @@ from components.aws.scope import Scope
 SCOPE = Scope(prefix="tradestack-test", account="123456789012", region="eu-west-1")
 ARGS = ObservabilityArgs(
     scope=SCOPE,
-    log_key_arn="arn:logs-key",
-    log_days=30,
+    app_log_group="/aws/containerinsights/trade/application",
     alerts_topic_arn="arn:topic",
     cluster="trade",
     load_balancer=LoadBalancer("app/edge/1", "targetgroup/edge/2"),
@@ -84,7 +83,7 @@ def test_a_service_that_a_stack_lacks_leaves_no_trace(record: Record) -> None:
         lambda: Observability(
             "watch",
             ObservabilityArgs(
-                SCOPE, "arn:logs-key", 30, "arn:topic", "trade", namespaces=("trading-system",)
+                SCOPE, "/trade/application", "arn:topic", "trade", namespaces=("trading-system",)
             ),
         )
     )
@@ -104,21 +103,6 @@ def test_a_limit_is_drawn_as_a_line() -> None:
     widget = dashboard_body(Dashboard("d", "eu-west-1", (Section("s", (graph,)),)))["widgets"][-1]
     assert widget["properties"]["annotations"] == {"horizontal": [{"label": "limit", "value": 5}]}
     assert widget["properties"]["metrics"][0][-1] == {"stat": "Average", "label": "queue"}
-
-
-def test_logs_of_the_cluster_are_encrypted_and_kept_as_long_as_the_stack_says(record: Record) -> None:
-    made = record(lambda: Observability("watch", replace(ARGS, log_groups={"/tradestack/jobs": 7})))
-    groups = {item.inputs["name"]: item.inputs for item in made.custom() if item.typ.endswith(":LogGroup")}
-    assert set(groups) == {
-        *(
-            f"/aws/containerinsights/trade/{part}"
-            for part in ("application", "dataplane", "host", "performance")
-        ),
-        "/tradestack/jobs",
-    }
-    assert {group["kmsKeyId"] for group in groups.values()} == {"arn:logs-key"}
-    assert groups["/aws/containerinsights/trade/application"]["retentionInDays"] == 30
-    assert groups["/tradestack/jobs"]["retentionInDays"] == 7
 
 
 def test_error_lines_of_the_app_are_counted_and_alarm(record: Record) -> None:
