@@ -1,16 +1,22 @@
 """The relational database: PostgreSQL in a cluster, SQLite in one process."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, MetaData, event, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import postgresql, registry, sqlite
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.util.concurrency import in_greenlet
 
 from app.kit.errors import Unavailable
+
+_LOCK_SECONDS = 10
+"""How long a transaction waits for the one writer of SQLite before the database counts as unavailable."""
 
 
 class Base(DeclarativeBase):
@@ -55,8 +61,9 @@ class Database:
                 connect_args=connect_args,
             )
         else:
-            self.engine = create_async_engine(parsed)
+            self.engine = create_async_engine(parsed.set(drivername=_Sqlite.url_name))
             _prepare_sqlite(self.engine)
+        self._writing = asyncio.Lock()
         self._sessions = async_sessionmaker(self.engine, expire_on_commit=False)
 
     @property
@@ -72,7 +79,7 @@ class Database:
             Unavailable: the database does not answer, refuses this user or broke the connection.
         """
         try:
-            async with self._sessions() as session, session.begin():
+            async with self._turn(read_only), self._sessions() as session, session.begin():
                 await session.connection(execution_options={"read_only": read_only})
                 yield session
         except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
@@ -81,6 +88,19 @@ class Database:
             if error.connection_invalidated or _is_refused(error):
                 raise Unavailable("database", error) from error
             raise
+
+    @asynccontextmanager
+    async def _turn(self, read_only: bool) -> AsyncIterator[None]:
+        """One writer at a time on SQLite: who waits here can be cancelled, who waits in its thread cannot."""
+        if self.is_postgresql or read_only:
+            yield
+            return
+        async with asyncio.timeout(_LOCK_SECONDS):
+            await self._writing.acquire()
+        try:
+            yield
+        finally:
+            self._writing.release()
 
     def insert(self, table: Any) -> "postgresql.Insert | sqlite.Insert":
         """An INSERT that knows ON CONFLICT in the dialect of this database."""
@@ -105,6 +125,31 @@ def _is_refused(error: DBAPIError) -> bool:
     return str(getattr(error.orig, "sqlstate", "")).startswith("28")
 
 
+class _Sqlite(SQLiteDialect_aiosqlite):
+    """Gives up a connection whose task was cancelled so that nothing waits for it, lock or thread.
+
+    SQLAlchemy's way closes it in a task of its own and, cancelled once more, also stops the connection's
+    thread: the close then waits for ever for a thread that has ended. And SQLite keeps the transaction of a
+    closed connection, with its lock, for as long as a cursor on an unread result is anywhere in memory.
+    """
+
+    url_name = "sqlite+tradestack"
+    supports_statement_cache = True
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        """Let the statement that runs end, roll back, close."""
+        if not in_greenlet():  # from the garbage collector: nothing can be awaited
+            super().do_terminate(dbapi_connection)
+            return
+        try:
+            dbapi_connection.rollback()
+        finally:
+            dbapi_connection.close()
+
+
+registry.register(_Sqlite.url_name.replace("+", "."), __name__, _Sqlite.__name__)
+
+
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     """Make SQLite wait for locks, keep readers and the writer apart, and begin transactions when told to."""
 
@@ -112,7 +157,12 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     def connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000", "foreign_keys=ON"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            f"busy_timeout={_LOCK_SECONDS * 1000}",
+            "foreign_keys=ON",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
