@@ -27,6 +27,8 @@ TOPIC = "matching.output"
 BATCH = 200
 """Most messages that share a transaction."""
 _WAIT_SECONDS = 1.0
+_COMMIT_SECONDS = 1.0
+"""Between two commits of offsets: places tell what was applied, offsets only where to read on."""
 _ASK_SECONDS = 5.0
 """Between two looks for symbols that lack something, each of which is asked for again."""
 _log = logs.get(__name__)
@@ -60,7 +62,7 @@ async def follow(
     """Give all that the engine decided to `handler`, once and in order for each symbol; run until cancelled.
 
     `consumer` names the places and the shared group. `handler` gets the new outputs of up to 200 messages in
-    one transaction, and is not called when there are none. Offsets are committed after the transaction.
+    one transaction, and is not called when there are none. Offsets are committed some time after that.
 
     `pace` is the least time in seconds from one transaction to the next while there is no backlog: what comes
     meanwhile shares a transaction, which costs a busy follower far less.
@@ -75,13 +77,22 @@ async def follow(
     """
     follower = _Follower(database, consumer, handler, resync)
     subscription = await bus.subscribe([TOPIC], consumer)
+    loop = asyncio.get_running_loop()
+    committed = loop.time()
+    newest: dict[int, Message] = {}
     try:
         while True:
             messages = await subscription.batch(BATCH, seconds=_WAIT_SECONDS)
+            begun = loop.time()
             if messages:
                 await follower.take([_output(message) for message in messages])
-                await subscription.commit(messages)
+                newest |= {message.partition: message for message in messages}
+            if newest and begun - committed >= _COMMIT_SECONDS:
+                await subscription.commit([*newest.values()])
+                newest, committed = {}, begun
             await follower.look_for_gaps()
+            if messages and len(messages) < BATCH:
+                await asyncio.sleep(begun + pace - loop.time())
     finally:
         await follower.close()
         await subscription.close()

@@ -1,6 +1,7 @@
 """Brings what was decided to the bus: in order for each symbol, at least once, behind the acknowledgement."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from app.matching.translate import family_envelopes, output_envelope, parts
 
 _AT_ONCE = 200
 """Batches of the journal that are published together."""
+_PACE_SECONDS = 0.02
+"""Between two turns: what comes meanwhile is published together."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
 _log = logs.get(__name__)
@@ -80,6 +83,7 @@ class Publisher:
                 self._idle.set()
                 self._news.clear()
                 await self._news.wait()
+            begun = time.monotonic()
             taken = [self._waiting[n] for n in range(min(len(self._waiting), _AT_ONCE))]
             await publish(self._bus, [one for waiting in taken for one in waiting.applied])
             for one in taken:
@@ -87,6 +91,10 @@ class Publisher:
                 self._commands -= one.commands
                 self.published = max(self.published, one.batch)
             metrics.unpublished.set(self._commands)
+            if not self._waiting:
+                self._idle.set()
+            if len(taken) < _AT_ONCE:
+                await asyncio.sleep(begun + _PACE_SECONDS - time.monotonic())
 
     async def drain(self) -> None:
         """Return when everything is on the bus."""

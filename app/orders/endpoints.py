@@ -45,7 +45,7 @@ from app.orders.service import REPLAYED, Answer, Trading
 from app.orders.sockets import OrderServer
 from app.orders.stream import Executions
 
-_PACE_SECONDS = 0.03
+_PACE_SECONDS = 0.1
 """History may be that far behind the engine."""
 
 router = APIRouter(prefix="/api/orders", tags=["orders"])

@@ -21,7 +21,7 @@ from app.wallet.ledger.service import Ledger
 from app.wallet.order_repository import OrderRepository
 
 CONSUMER = "portfolio"
-_PACE_SECONDS = 0.25
+_PACE_SECONDS = 0.5
 """Positions may be that old; a busy owner then has one event for several trades."""
 _entries = Counter("portfolio_entries_total", "Sides of trades taken into positions")
 

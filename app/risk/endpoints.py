@@ -46,7 +46,7 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 LimitsScope = Annotated[str, Path(max_length=LONGEST, examples=["default", "user/17/symbol/BTC-USD"])]
 SwitchPath = Annotated[str, Path(max_length=LONGEST, examples=["all", "symbol/BTC-USD", "user/17"])]
 _proved = second_factor("admin")
-_PACE_SECONDS = 0.25
+_PACE_SECONDS = 0.5
 """Alerts may be that late; checks before the trade are the engine's."""
 
 

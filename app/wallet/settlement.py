@@ -28,7 +28,7 @@ from app.wallet.ledger.repository import Contended
 from app.wallet.orders import OrderFunds, Replaced, SettlementRefused, Trade
 
 CONSUMER = "wallet"
-_PACE_SECONDS = 0.03
+_PACE_SECONDS = 0.1
 """Settlement may be that far behind the engine; the ledger's cost is mostly one for each transaction."""
 refused_trades = Gauge(
     "wallet_settlement_refused", "Trades that the ledger does not take; settling stands still"
