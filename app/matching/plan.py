@@ -179,11 +179,14 @@ class Planner:
         return self._refusal(order, core, reference, second=second) or core
 
     def _replace(self, item: Item, command: Replace) -> None:
-        account = self._accounts.find(command.owner)
-        order = self._books.engines[command.symbol].book.orders.get(command.order_id)
+        account, book = self._accounts.find(command.owner), self._books.engines[command.symbol].book
+        order = book.orders.get(command.order_id)
         if account is None or order is None or order.account != account:
             # It may be of this very group; the client was not told of it yet, so that is not of interest.
             item.reject(RejectReason.UNKNOWN_ORDER)
+            return
+        if order.partner is not None:  # the book would refuse it, after the pair's hold had grown for it
+            item.reject(RejectReason.OCO_NOT_REPLACEABLE)
             return
         terms = order.terms
         asked = self._books.asked[command.symbol].get(command.order_id, terms.order_type)
@@ -199,8 +202,7 @@ class Planner:
             return
         worst = changed.price or terms.price
         # Once it is active, what it waited for says nothing about its price any more.
-        waits = self._books.engines[command.symbol].book.is_waiting(order)
-        stop_price = (changed.stop_price or terms.stop_price) if waits else 0
+        stop_price = (changed.stop_price or terms.stop_price) if book.is_waiting(order) else 0
         reference = protection.stop_reference(terms.order_type, terms.side, stop_price, market)
         reason = self._risk.amend(command.order_id, command.quantity, worst, reference, self._made.at)
         if reason is not None:

@@ -2,7 +2,9 @@
 
 from app.events.matching import OrderAccepted, TradeMade
 from app.matching.commands import OrderState
+from app.wallet.ledger.accounts import available
 from tests.app.matching.machine import PRICE, SYMBOL, Machine, command, once, told
+from tests.app.wallet.books import balance
 
 
 async def test_orders_meet_and_everybody_is_told(machine: Machine) -> None:
@@ -105,6 +107,12 @@ async def test_a_pair_shares_its_funds_and_one_cancels_the_other(machine: Machin
         assert [(order.status, order.remaining) for order in result.orders] == [("open", 10), ("waiting", 10)]
         (again,) = await told(engine, pair)
         assert again == result.model_copy(update={"repeated": True})
+        held = available("anna", "BTC").held
+        before = await balance(machine.database, machine.wallet.ledger, held)
+        more = {"kind": "replace", "owner": "anna", "symbol": SYMBOL, "quantity": 1000}
+        (refused,) = await told(engine, command({**more, "order_id": result.orders[0].order_id}))
+        assert (refused.code, refused.reason) == ("rejected", "oco_not_replaceable")
+        assert await balance(machine.database, machine.wallet.ledger, held) == before
         await told(engine, machine.place("ben", "buy", 10, PRICE + 100))
         (all_gone,) = await told(engine, command({"kind": "cancel_all", "owner": "anna"}))
         assert all_gone.code == "ok"
