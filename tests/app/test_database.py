@@ -1,10 +1,15 @@
-"""Encrypted connections to a real PostgreSQL, and passwords that change under a running process."""
+"""Encrypted connections, passwords that change under a running process, transactions that are cancelled."""
 
+import asyncio
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import aiosqlite
 import asyncpg
 import pytest
 from sqlalchemy import text
@@ -90,3 +95,96 @@ async def test_a_rotated_password_needs_no_restart(
         file.write_text("after\n")
         await database.ping()
     await database.close()
+
+
+class Interruption:
+    """Cancels the task that asks a SQLite thread for its n-th piece of work, then for each one after that."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self.times = 0
+        execute = aiosqlite.Connection._execute
+
+        async def interrupted(connection: aiosqlite.Connection, *work: Any, **named: Any) -> Any:
+            self.left -= 1
+            task = asyncio.current_task()
+            if self.left <= 0 < self.times and task is not None:
+                self.times -= 1
+                task.cancel()
+            return await execute(connection, *work, **named)  # type: ignore[no-untyped-call]
+
+        monkeypatch.setattr(aiosqlite.Connection, "_execute", interrupted)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("connected", [True, False])
+async def test_a_transaction_cancelled_anywhere_ends_and_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, connected: bool, times: int
+) -> None:
+    interruption = Interruption(monkeypatch)
+    file = tmp_path / "app.db"
+    database = Database(f"sqlite+aiosqlite:///{file}")
+    async with database.transaction() as session:
+        await session.execute(text("CREATE TABLE numbers (number INTEGER)"))
+        await session.execute(text("INSERT INTO numbers VALUES (1), (2), (3)"))
+
+    async def work() -> None:
+        async with database.transaction() as session:
+            await session.execute(text("SELECT * FROM numbers"))
+            await session.execute(text("INSERT INTO numbers VALUES (4)"))
+
+    step, ended = 0, []
+    while not interruption.times:
+        step += 1
+        if not connected:
+            await database.close()
+        interruption.left, interruption.times = step, times
+        task = asyncio.create_task(work())
+        assert await asyncio.wait((task,), timeout=1) == ({task}, set()), f"hangs at step {step}"
+        ended.append(task)  # with the frames of its error, and the cursors in them
+        if interruption.times == times:
+            break  # it needed fewer steps
+        interruption.times = 0
+        with closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+        assert asyncio.all_tasks() == {asyncio.current_task()}, f"something goes on after step {step}"
+    interruption.times = 0
+    assert step > 8
+    assert sum(task.cancelled() for task in ended) >= step - 2
+    await asyncio.wait_for(database.close(), 1)
+
+
+async def test_who_waits_for_the_writer_of_sqlite_ends_at_once(tmp_path: Path) -> None:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/app.db")
+
+    async def write() -> None:
+        async with database.transaction() as session:
+            await session.execute(text("SELECT 1"))
+
+    async with database.transaction():
+        waiting = [asyncio.create_task(write()) for _ in range(30)]
+        await asyncio.wait(waiting, timeout=0.1)
+        for task in waiting:
+            task.cancel()
+        ended, _ = await asyncio.wait(waiting, timeout=1)
+        assert len(ended) == len(waiting)
+    await write()
+    await asyncio.wait_for(database.close(), 1)
+
+
+async def test_a_statement_of_postgresql_is_cancelled(postgresql_database: Database) -> None:
+    begun = asyncio.Event()
+
+    async def sleep() -> None:
+        async with postgresql_database.transaction() as session:
+            begun.set()
+            await session.execute(text("SELECT pg_sleep(20)"))
+
+    sleeping = [asyncio.create_task(sleep()) for _ in range(3)]
+    await begun.wait()
+    await asyncio.wait(sleeping, timeout=0.2)
+    for task in sleeping:
+        task.cancel()
+    ended, _ = await asyncio.wait(sleeping, timeout=5)
+    assert len(ended) == len(sleeping)
+    await asyncio.wait_for(postgresql_database.close(), 1)
