@@ -234,7 +234,8 @@ def _log_writers(scope: Scope, arn: str) -> list[Statement]:
             "s3:x-amz-acl": "bucket-owner-full-control",
         }
     }
-    # CloudTrail tells the trail that it writes for, but not the account.
+    # A load balancer tells its account by the path alone, CloudTrail by the trail.
+    nothing: dict[str, dict[str, Input[str]]] = {}
     trails: dict[str, dict[str, Input[str]]] = {
         "ArnLike": {"aws:SourceArn": scope.arn("cloudtrail", "trail/*")}
     }
@@ -244,7 +245,7 @@ def _log_writers(scope: Scope, arn: str) -> list[Statement]:
     }
     logs = f"AWSLogs/{scope.account}/*"
     writers = (
-        ("LoadBalancers", "logdelivery.elasticloadbalancing", f"{arn}/alb/*/{logs}", own),
+        ("LoadBalancers", "logdelivery.elasticloadbalancing", f"{arn}/alb/*/{logs}", nothing),
         ("NetworkLoadBalancers", "delivery.logs", f"{arn}/nlb/{logs}", handed_over),
         ("AccessLogs", "logging.s3", f"{arn}/s3/*", own),
         ("Trail", "cloudtrail", f"{arn}/cloudtrail/{logs}", own_trail),

@@ -88,6 +88,9 @@ def test_services_may_write_logs_for_this_account_only(made: Any) -> None:
         "delivery.logs.amazonaws.com",
         "logging.s3.amazonaws.com",
     }
+    balancers = writers.pop("logdelivery.elasticloadbalancing.amazonaws.com")
+    assert "Condition" not in balancers  # they tell nothing of their source
+    assert balancers["Resource"][0].endswith("/AWSLogs/123456789012/*")
     for statement in (*writers.values(), found["CheckByDelivery"]):
         assert statement["Condition"]["StringEquals"]["aws:SourceAccount"] == "123456789012"
     assert trail["Resource"][0].endswith("/cloudtrail/AWSLogs/123456789012/*")
