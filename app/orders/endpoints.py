@@ -18,7 +18,7 @@ from app.matching.client import MatchingClient
 from app.matching.commands import LARGEST_DEPTH
 from app.orders import terms
 from app.orders.history import OrderFilter, OrderHistory
-from app.orders.lean import LeanRoute, answered_by
+from app.orders.lean import LeanRoute, answered_by, before_all
 from app.orders.projection import Projection
 from app.orders.schemas import (
     BatchBody,
@@ -244,7 +244,8 @@ async def serve(runtime: Runtime, connect: Callable[[Runtime], MatchingClient] =
     app = create_app(runtime, trading)
     executions = Executions(bus)
     projection = Projection(database, bus)
-    server = OrderServer(runtime, app, trading, executions, Authenticator.of(app))
+    quick = before_all(app, runtime, "/api/orders", _place)
+    server = OrderServer(runtime, quick, trading, executions, Authenticator.of(app))
 
     async def project() -> None:
         await follow(bus, database, "order", projection.apply, client.republish, pace=_PACE_SECONDS)

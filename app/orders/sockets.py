@@ -9,7 +9,7 @@ import time
 from typing import Any, cast
 
 import jwt
-from fastapi import FastAPI, Request
+from fastapi import Request
 from picows import (
     WSAutoPingStrategy,
     WSCloseCode,
@@ -23,6 +23,7 @@ from picows import (
 )
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from prometheus_client import Gauge
+from starlette.types import ASGIApp
 
 from app.kit import logs
 from app.kit.auth import LEEWAY_SECONDS, Authenticator, Method, Principal
@@ -270,7 +271,7 @@ class OrderServer(HttpServer):
     def __init__(
         self,
         runtime: Runtime,
-        app: FastAPI,
+        app: ASGIApp,
         trading: Trading,
         executions: Executions,
         authenticator: Authenticator,
@@ -280,7 +281,6 @@ class OrderServer(HttpServer):
 
         super().__init__(runtime, app, websocket=cast(type[asyncio.Protocol], upgraded))
         self._role = runtime
-        self._app = app
         self.trading = trading
         self.executions = executions
         self.authenticator = authenticator
@@ -297,7 +297,6 @@ class OrderServer(HttpServer):
             ]
             scope = {
                 "type": "http",
-                "app": self._app,
                 "method": "GET",
                 "path": path,
                 "raw_path": path.encode("latin-1"),
