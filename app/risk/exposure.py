@@ -58,6 +58,8 @@ class _User:
     positions: dict[str, OpenPosition] = field(default_factory=dict)
     worth: dict[str, int] = field(default_factory=dict)
     """Quote currency → worth of open orders in its smallest units."""
+    orders: int = 0
+    """Number of open orders."""
 
 
 class Exposure:
@@ -72,12 +74,14 @@ class Exposure:
         self.forget(order_id)
         self.orders[order_id] = order
         self._count(order, 1)
+        self._users[order.owner].orders += 1
 
     def forget(self, order_id: int) -> None:
         """Count an order no more."""
         order = self.orders.pop(order_id, None)
         if order is not None:
             self._count(order, -1)
+            self._users[order.owner].orders -= 1
 
     def change(
         self,
@@ -122,6 +126,11 @@ class Exposure:
     def owners(self) -> list[str]:
         """Everybody who has or had anything, in order."""
         return sorted(self._users)
+
+    def open_orders(self, owner: str) -> int:
+        """Number of a user's open orders."""
+        user = self._users.get(owner)
+        return user.orders if user else 0
 
     def worth(self, owner: str, currency: str) -> int:
         """Worth of a user's open orders in a quote currency, in its smallest units."""

@@ -11,6 +11,7 @@ profit of the day. Rules:
 * Collar. The worst price of an order to buy is at most the reference and `collar_bps` more, of one to sell at
   least as much less; prices far on the other side only wait. It holds for every order. Without a reference
   (nothing has traded, no mark) there is no collar.
+* Number of open orders, `MOST_OPEN_ORDERS`; forced closes do not count.
 * Worth of the order, worth of all open orders in that quote currency, position as if every open order of that
   side were filled, loss of the day in any quote currency. Orders that can only reduce the position, together
   with all open orders of that side, pass all four; so do forced closes.
@@ -37,6 +38,9 @@ from app.risk.day import DAY_MS, DayPrice, day_result
 from app.risk.exposure import UNITS, Exposure, OpenOrder, Side
 from app.risk.limits import Effective, Limits, money_unit
 
+MOST_OPEN_ORDERS = 10_000
+"""Of one user. A small order far from the market holds next to no funds, but memory, and time whenever its book
+is looked at."""
 _BPS = 10_000
 _MARKETS = {symbol: (UNITS[symbol], instrument.currency) for symbol, instrument in INSTRUMENTS.items()}
 _ORDER = 1000
@@ -50,6 +54,7 @@ class RiskReason(StrEnum):
     KILL_SWITCH_SYMBOL = "kill_switch_symbol"
     KILL_SWITCH_USER = "kill_switch_user"
     ORDER_RATE = "order_rate_exceeded"
+    OPEN_ORDERS = "too_many_open_orders"
     PRICE_COLLAR = "price_outside_collar"
     ORDER_NOTIONAL = "order_notional_exceeded"
     OPEN_NOTIONAL = "open_notional_exceeded"
@@ -117,6 +122,8 @@ class PreTradeRisk:
         )
         refused = refused or _collar(order.side, order.price, reference, limits)
         wanted = OpenOrder(order.owner, order.symbol, order.side, order.quantity, order.price)
+        if refused is None and not forced and self._exposure.open_orders(order.owner) >= MOST_OPEN_ORDERS:
+            refused = RiskReason.OPEN_ORDERS.value
         if refused is None and not forced:
             lots, worth = 0 if order.paired else order.quantity, order.quantity * order.price
             refused = self._exceeds(wanted, lots, worth, worth, limits, now_ms)

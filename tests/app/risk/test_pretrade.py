@@ -17,7 +17,7 @@ from app.events.matching import (
     TradeMade,
 )
 from app.risk.limits import DEFAULTS, Limits, Values, default_position
-from app.risk.pretrade import NewOrder, PreTradeRisk
+from app.risk.pretrade import MOST_OPEN_ORDERS, NewOrder, PreTradeRisk
 from tests.app.risk.reference import DAY, Reference
 
 OWNERS = ("anna", "ben")
@@ -173,6 +173,22 @@ def test_a_forced_close_passes_the_limits() -> None:
     risk = PreTradeRisk(limits)
     assert risk.admit(order(1, "sell"), 100, T0) == "order_rate_exceeded"
     assert risk.admit(order(1, "sell", origin="forced_close"), 100, T0) is None
+
+
+def test_the_number_of_open_orders_is_bounded() -> None:
+    risk = PreTradeRisk(wide(order_burst=20_000))
+    for id in range(1, MOST_OPEN_ORDERS + 1):
+        assert risk.admit(order(id), None, T0) is None
+    assert risk.admit(order(20_000), None, T0) == "too_many_open_orders"
+    assert risk.admit(order(20_001, owner="ben"), None, T0) is None
+    assert risk.admit(order(20_002, origin="forced_close"), None, T0) is None
+    risk.forget(20_002)
+    risk.apply(
+        "AAPL", OrderCancelled(sequence=1, order_id=1, owner="anna", quantity=1, reason="requested"), T0
+    )
+    assert risk.admit(order(20_003), None, T0) is None
+    again = PreTradeRisk.load(risk.dump(), risk.limits)
+    assert again.admit(order(20_004), None, T0) == "too_many_open_orders"
 
 
 def test_the_rate_has_a_burst_and_refills() -> None:
