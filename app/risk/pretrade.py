@@ -39,8 +39,8 @@ from app.risk.exposure import UNITS, Exposure, OpenOrder, Side
 from app.risk.limits import Effective, Limits, money_unit
 
 MOST_OPEN_ORDERS = 10_000
-"""Of one user. A small order far from the market holds next to no funds, but memory, and time whenever its book
-is looked at."""
+"""Of one user. A small order far from the market holds next to no funds, but memory, and it costs time
+whenever its book is looked at."""
 _BPS = 10_000
 _MARKETS = {symbol: (UNITS[symbol], instrument.currency) for symbol, instrument in INSTRUMENTS.items()}
 _ORDER = 1000
