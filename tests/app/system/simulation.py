@@ -77,17 +77,25 @@ class Simulation:
 
     async def step(self) -> None:
         """Something happens."""
-        match self.pick.choices(("commands", "deliver", "time", "again"), (50, 40, 5, 5))[0]:
+        match self.pick.choices(("commands", "deliver", "time", "again", "late"), (50, 40, 5, 5, 5))[0]:
             case "commands":
                 await self.send([self._command() for _ in range(self.pick.randint(1, 6))])
             case "deliver":
                 await self.deliver(self.pick.choice(FOLLOWERS), faults=True)
             case "time":
                 self.clock.advance(self.pick.randint(1, 30))
+            case "late":
+                self._publish_late()
             case _:
                 if self.answers:
                     placed, _ = self.answers[self.pick.choice(sorted(self.answers))]
                     await self.send([placed])
+
+    def _publish_late(self) -> None:
+        """A former leader that is still alive publishes what it had left, behind the new one."""
+        for told in self.log.messages.values():
+            start = self.pick.randrange(len(told))
+            told += told[start : start + self.pick.randint(1, 6)]
 
     async def send(self, commands: list[Command], *, faults: bool = True) -> None:
         """Have commands carried out, asking again until each has its answer; the engine may die meanwhile."""
@@ -235,6 +243,10 @@ class Simulation:
         """Let a process be gone without another step, and the time of its lease with it."""
         assert self._engine is not None
         running, self._engine = self._engine, None
+        # A follower that stops cancels what it asked for: the lease must not stay with the dead for that.
+        await asyncio.shield(self._end(running))
+
+    async def _end(self, running: _Engine) -> None:
         running.process.dead = True
         running.task.cancel()
         with contextlib.suppress(BaseException):
