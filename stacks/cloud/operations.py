@@ -55,6 +55,7 @@ def make_operations(settings: CloudSettings, parts: Parts, opts: ResourceOptions
             scope=base.scope,
             stack=pulumi.get_stack(),
             monthly_usd=settings.budget,
+            anomaly_usd=settings.unusual_cost or None,
             alerts_topic_arn=base.alerts.topic_arn,
             emails=settings.alert_emails,
         ),

@@ -282,6 +282,7 @@ def test_mocks_see_the_same_resources(plan: Plan) -> None:
             3,
         ),
         ("database", '{"instanceClass": "db.t4g.medium", "readReplicas": 2}', "rds/instance:Instance", 3),
+        ("unusualCost", "0", "costexplorer/anomalyMonitor:AnomalyMonitor", 0),
     ],
 )
 def test_a_setting_changes_what_it_says(key: str, value: str, kind: str, count: int) -> None:
