@@ -52,6 +52,8 @@ def upgrade() -> None:
     op.create_index(
         "ix_orders_open", "orders", ["owner", "order_id"], postgresql_where=is_open, sqlite_where=is_open
     )
+    is_pair = sa.text('"group" IS NOT NULL')
+    op.create_index("ix_orders_group", "orders", ["group"], postgresql_where=is_pair, sqlite_where=is_pair)
     op.create_table(
         "fills",
         _key("order_id"),
