@@ -42,6 +42,8 @@ MOST_UNREAD = 256 * 1024
 MOST_MESSAGES = 500
 """Of a client in one second."""
 LOGIN_SECONDS = 10.0
+KEY_SECONDS = 900.0
+"""How long the handshake of an API key is good, as an access token is: a revoked key trades no longer."""
 NOT_AUTHENTICATED = 4401
 TOO_SLOW = 4408
 _PING_SECONDS = 20.0
@@ -194,12 +196,12 @@ class Connection(WSListener):
             return
         if self._timer is not None:
             self._timer.cancel()
+        seconds, reason = KEY_SECONDS, "login-expired"
         if token is not None:
             # The signature was checked above; this reads when it ends.
             ends = jwt.decode(token, options={"verify_signature": False})["exp"]
-            self._timer = asyncio.get_running_loop().call_later(
-                max(0.0, ends + LEEWAY_SECONDS - time.time()), self.close, NOT_AUTHENTICATED, "token-expired"
-            )
+            seconds, reason = max(0.0, ends + LEEWAY_SECONDS - time.time()), "token-expired"
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.close, NOT_AUTHENTICATED, reason)
         if self._user is None:
             self._server.executions.join(user.user_id, self)
         self._user = user

@@ -7,9 +7,10 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from app.orders import sockets
 from tests.app.auth.conftest import Auth, auth, secrets_dir
 from tests.app.orders.conftest import order
-from tests.app.orders.test_stream import ask, receive
+from tests.app.orders.test_stream import ask, closed, receive
 from tests.app.platform import running
 
 __all__ = ["auth", "secrets_dir"]
@@ -36,6 +37,10 @@ async def test_a_signed_order_and_a_signed_handshake(
         async with connect(url, proxy=None, additional_headers=headers) as client:
             assert (await receive(client))["type"] == "login"
             assert (await ask(client, "place", **order()))["code"] == "insufficient-funds"
+        monkeypatch.setattr(sockets, "KEY_SECONDS", 0.1)
+        headers = auth.signed(key, secret, path="/api/orders/stream", nonce="again")
+        async with connect(url, proxy=None, additional_headers=headers) as client:
+            assert await closed(client) == (4401, "login-expired")
 
 
 async def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
