@@ -223,7 +223,6 @@ class Database(ComponentResource):
         # An instance moves from one group to another when its major version changes, so both must exist.
         group_name = self._scope.name(self._name, family, limit=_GROUP_LIMIT)
         now = {
-            "rds.force_ssl": "1",
             "rds.accepted_password_auth_method": "scram",
             "log_statement": "ddl",
             "log_connections": "1",
@@ -232,7 +231,9 @@ class Database(ComponentResource):
             "log_min_duration_statement": str(self._args.slow_statement_ms),
             "idle_in_transaction_session_timeout": str(_IDLE_IN_TRANSACTION_MS),
         }
-        at_restart = {"shared_preload_libraries": "pg_stat_statements"}
+        # RDS keeps its own way to apply what has its default value, as both have from PostgreSQL 15 on; told
+        # another way, every preview would show a change.
+        at_restart = {"rds.force_ssl": "1", "shared_preload_libraries": "pg_stat_statements"}
         parameters = [
             {"name": key, "value": value, "apply_method": method}
             for settings, method in ((now, "immediate"), (at_restart, "pending-reboot"))

@@ -263,8 +263,8 @@ class CloudSettings(StackSettings):
     budget: Annotated[int, whole(1, 10_000_000, "a whole number of USD")] = Field(examples=[500])
     """Monthly cost in USD at which alerts go out."""
     unusual_cost: Annotated[int, whole(0, 1_000_000, "a whole number of USD")] = 50
-    """Unusual cost in USD from which on alerts go out; 0 for none, as in an account that another pays for: only
-    the paying one may watch the costs of a tag."""
+    """Unusual cost in USD from which on alerts go out; 0 for none, as in an account that another one
+    pays for: only the paying one may watch the costs of a tag."""
     foundation_only: bool = False
     """First phase of a new stack: keys, network, buckets and the repository, until there is an image."""
     protect: bool = True

@@ -87,7 +87,7 @@ def test_it_takes_tls_only_and_logs_what_matters(record: Callable[..., Any]) -> 
     assert int(found["idle_in_transaction_session_timeout"]) > 0
     methods = {item["name"]: item["applyMethod"] for item in recorded.one("ParameterGroup")["parameters"]}
     assert methods["shared_preload_libraries"] == "pending-reboot"  # RDS refuses immediate for a static one
-    assert methods["rds.force_ssl"] == "immediate"
+    assert methods["rds.force_ssl"] == "pending-reboot"  # as RDS has it with its default value
 
 
 def test_its_logs_are_encrypted_before_it_writes_them(record: Callable[..., Any]) -> None:
