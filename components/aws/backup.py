@@ -56,7 +56,9 @@ class BackupArgs:
     copy_region: str | None = None
     """Region that gets a copy of every backup; None for none."""
     schedule: str = "cron(0 1 * * ? *)"
-    """When backups begin, UTC."""
+    """When backups begin."""
+    time_zone: str = "Etc/UTC"
+    """IANA time zone of that."""
     restore_tests: Sequence[RestoreTest] = ()
     """What is restored for a test; each costs what the resource costs for about an hour a week."""
     restore_schedule: str = "cron(0 8 ? * SUN *)"
@@ -172,6 +174,7 @@ class Backup(ComponentResource):
                     rule_name="daily",
                     target_vault_name=vault.name,
                     schedule=args.schedule,
+                    schedule_expression_timezone=args.time_zone,
                     start_window=_START_MINUTES,
                     completion_window=_COMPLETION_MINUTES,
                     lifecycle=aws.backup.PlanRuleLifecycleArgs(delete_after=args.keep_days),

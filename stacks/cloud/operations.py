@@ -1,6 +1,6 @@
 """What watches the stack, pays for it, changes it and puts it to rest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pulumi
 from pulumi import ResourceOptions
@@ -143,7 +143,7 @@ def _make_delivery(
 
 
 def _backup(settings: CloudSettings, base: Foundation) -> BackupArgs:
-    return BackupArgs(
+    args = BackupArgs(
         scope=base.scope,
         key_arn=base.keys.data.arn,
         alerts_topic_arn=base.alerts.topic_arn,
@@ -153,3 +153,10 @@ def _backup(settings: CloudSettings, base: Foundation) -> BackupArgs:
         copy_region=settings.backup.copy_region,
         force_destroy=not settings.protect,
     )
+    if settings.schedule is None:
+        return args
+    # RDS makes no snapshot of an instance that rests.
+    hours = settings.schedule
+    start, stop = (60 * int(clock[:2]) + int(clock[3:]) for clock in (hours.start, hours.stop))
+    hour, minute = divmod((start + stop) // 2, 60)
+    return replace(args, schedule=f"cron({minute} {hour} ? * {hours.days} *)", time_zone=hours.time_zone)

@@ -129,6 +129,13 @@ def test_who_changes_the_stack_may_enter_the_cluster(plan: Plan) -> None:
     assert delivery is None or json.loads(delivery)["deployerRole"] in admitted
 
 
+def test_the_database_is_awake_when_it_is_backed_up(plan: Plan) -> None:
+    (rule,) = _one(plan, "aws:backup/plan:Plan", "backup").inputs["rules"]
+    rests = "tradestack:schedule" in stackfile.configuration(plan.settings_file)
+    wanted = ("cron(30 13 ? * MON-FRI *)", "America/New_York") if rests else ("cron(0 1 * * ? *)", "Etc/UTC")
+    assert (rule["schedule"], rule["scheduleExpressionTimezone"]) == wanted
+
+
 def test_every_resource_names_one_of_the_stacks_own_providers(plan: Plan) -> None:
     providers = Counter(item.type for item in plan.resources if item.type.startswith("pulumi:providers:"))
     assert providers == {f"pulumi:providers:{name}": 1 for name in ("aws", "kubernetes", "random")}
