@@ -181,6 +181,9 @@ class _Follower:
     """Symbols that are known to lack something."""
     _asking: asyncio.Task[None] | None = None
     _asked_at: float = float("-inf")
+    _looked: dict[str, int] = field(default_factory=dict)
+    """Symbols that lacked something → their places then. While these move, what was asked for is coming: to
+    ask again would bring all of it once more."""
 
     async def take(self, outputs: Sequence[MatchingOutput]) -> None:
         """Apply what is new, in one transaction."""
@@ -270,8 +273,10 @@ class _Follower:
         for symbol in found:
             _gaps.labels(self.consumer, symbol).set(1)
         self._missing = set(found)
-        if found:
-            self._asking = asyncio.create_task(self._ask(found))
+        still = {symbol: place for symbol, place in found.items() if self._looked.get(symbol, place) == place}
+        self._looked = found
+        if still:
+            self._asking = asyncio.create_task(self._ask(still))
 
     async def _ask(self, lacking: Mapping[str, int]) -> None:
         """Beside the following: the engine may need a while."""

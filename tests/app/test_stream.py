@@ -162,6 +162,28 @@ async def test_what_is_missing_is_asked_for_until_it_comes(effects: Effects, top
         assert len(effects.asked) == asked
 
 
+async def test_what_is_coming_is_not_asked_for_again(
+    effects: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_ASK_SECONDS", 0.0)
+    follower = stream._Follower(effects.database, effects.consumer, effects.handler, effects.resync)
+
+    async def asked() -> list[tuple[str, int]]:
+        effects.asked.clear()
+        await follower.look_for_gaps()
+        if follower._asking is not None:
+            await follower._asking
+        return list(effects.asked)
+
+    await follower.take([entries(1, 2), entries(9, 9)])
+    assert await asked() == [("BTC-USD", 2)]
+    await follower.take([entries(3, 5)])
+    assert await asked() == []
+    assert await asked() == [("BTC-USD", 5)]
+    await follower.take([entries(6, 9)])
+    assert await asked() == []
+
+
 async def test_a_gap_is_known_after_a_restart_and_a_failing_engine_stops_nothing(
     effects: Effects, topic: str
 ) -> None:
