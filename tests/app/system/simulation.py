@@ -115,6 +115,7 @@ class Simulation:
             elif None in found:
                 # The first answer is known once the order role has read it.
                 await self.deliver("order", faults=False)
+                await self._fill_gaps("order")
             waiting = [one for one, result in zip(waiting, found, strict=True) if not self._keep(one, result)]
 
     def _keep(self, asked: Command, result: Result | None) -> bool:
@@ -186,6 +187,13 @@ class Simulation:
         async with self.database.transaction(read_only=True) as session:
             found = await session.execute(text("SELECT consumer, symbol, sequence FROM stream_positions"))
             return {(row.consumer, row.symbol): row.sequence for row in found}
+
+    async def _fill_gaps(self, name: str) -> None:
+        """Have what a follower lost published again, as it asks for by itself every few seconds."""
+        if self.readers[name].is_at_end():
+            places = await self._places()
+            for symbol in SYMBOLS:
+                await self._resync(symbol, places.get((name, symbol), 0))
 
     async def _resync(self, symbol: str, after: int) -> None:
         engine = await self._leader(faults=False)
