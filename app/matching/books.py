@@ -3,9 +3,8 @@
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from struct import Struct
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import orjson
 
@@ -22,7 +21,6 @@ from app.exchange import (
     SnapshotError,
 )
 from app.matching.journal import AS_ENTERED, Entry
-from app.matching.names import SIDE_NAMES
 from app.matching.translate import Owners, translate
 
 _MAGIC: Final = b"TSMATCH1"
@@ -99,7 +97,7 @@ class Books:
     def dump(self) -> list[bytes]:
         """The whole state in parts, copied at once; `load` takes them joined.
 
-        Risk may count orders already that are on their way to the books: see `with_orders`.
+        Risk may count orders that are only on their way to the books: after a restart the books tell.
         """
         self.asked = self._open_as_asked()
         books = {symbol: engine.snapshot() for symbol, engine in self.engines.items()}
@@ -204,23 +202,9 @@ class Books:
         }
 
 
-def with_orders(risk: bytes, books: Books, owners: Owners) -> bytes:
-    """What `PreTradeRisk.dump` gave, with exactly the orders that are open in the books."""
-    orders: list[list[Any]] = [
-        [
-            order.order_id,
-            owners.owner(order.account),
-            symbol,
-            SIDE_NAMES[order.terms.side],
-            order.remaining,
-            order.terms.price,
-            order.terms.quantity - order.remaining,
-            [],
-        ]
-        for symbol, engine in books.engines.items()
-        for order in engine.book.orders.values()
-    ]
-    return orjson.dumps({**orjson.loads(risk), "orders": sorted(orders, key=itemgetter(0))})
+def without_orders(risk: bytes) -> bytes:
+    """What `PreTradeRisk.dump` gave, as if no order were open."""
+    return orjson.dumps({**orjson.loads(risk), "orders": []})
 
 
 def _standing(engine: MatchingEngine, order_id: int) -> tuple[Place, int, bool] | None:

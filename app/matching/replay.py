@@ -4,10 +4,11 @@ from itertools import repeat
 
 from app.events.matching import TradeMade
 from app.exchange import PlaceOco, Trade
-from app.matching.books import Books, with_orders
+from app.matching.books import Books, without_orders
 from app.matching.journal import Entry, unpack_commands
 from app.matching.names import SIDE_NAMES
 from app.matching.translate import Owners
+from app.risk.exposure import OpenOrder
 from app.risk.limits import Limits
 from app.risk.pretrade import PreTradeRisk
 
@@ -46,18 +47,23 @@ class Replay:
 
     def finish(self) -> PreTradeRisk:
         """The state of risk after the last batch, which the books have from now on."""
-        state = with_orders(self._risk.dump(), self._books, self._owners)
-        risk = self._books.risk = PreTradeRisk.load(state, self._limits)
+        risk = self._books.risk = self._risk
+        for symbol, engine in self._books.engines.items():
+            for order in engine.book.orders.values():
+                terms, owner = order.terms, self._owners.owner(order.account)
+                filled = terms.quantity - order.remaining
+                side = SIDE_NAMES[terms.side]
+                risk.count(
+                    order.order_id, OpenOrder(owner, symbol, side, order.remaining, terms.price, filled)
+                )
         return risk
 
     def _without_orders(self, books: Books) -> PreTradeRisk:
-        return PreTradeRisk.load(
-            with_orders(books.risk.dump(), Books((), books.risk), self._owners), self._limits
-        )
+        return PreTradeRisk.load(without_orders(books.risk.dump()), self._limits)
 
     def _trade(self, symbol: str, trade: Trade, at: int) -> None:
         owner = self._owners.owner
-        made = TradeMade(
+        made = TradeMade.model_construct(
             sequence=trade.sequence,
             trade_id=trade.trade_id,
             price=trade.price,

@@ -155,6 +155,10 @@ class PreTradeRisk:
             self._exposure.change(order, asked=asked)
         return refused
 
+    def count(self, order_id: int, order: OpenOrder) -> None:
+        """An order is open in its book already, as after a restart."""
+        self._exposure.add(order_id, order)
+
     def forget(self, order_id: int) -> None:
         """An order that was admitted was not entered after all."""
         self._exposure.forget(order_id)

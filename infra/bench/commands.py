@@ -51,3 +51,13 @@ def orders(as_json: AsJson = False) -> None:
     report = measure(Steps())
     path = report.save()
     typer.echo(report.as_json() if as_json else path)
+
+
+@app.command()
+def recovery(as_json: AsJson = False) -> None:
+    """Start the matching engine on a journal of a million commands without a snapshot."""
+    from infra.bench.recovery import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)

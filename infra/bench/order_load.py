@@ -30,7 +30,7 @@ class Load:
     rate: float
     """Orders a second."""
     seconds: float
-    connections: int = 128
+    connections: int = 500
     seed: int = 1
     run: str = "run"
     """Part of the client order ids: unique among runs."""

@@ -55,6 +55,7 @@ def measure(steps: Steps) -> Report:
         exchange = Exchange(Path(directory), settings=settings)
         try:
             with steps.step("Start PostgreSQL, Kafka and the roles", estimate_s=40):
+                exchange.prepare()
                 exchange.start()
             with steps.step(f"{USERS} users with funds", estimate_s=20):
                 tokens = asyncio.run(_users(exchange))

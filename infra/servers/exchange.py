@@ -60,10 +60,13 @@ class Exchange:
         """What opens the internal endpoints of the roles."""
         return {"X-Internal-Token": (self._secrets / "app_internal_token").read_text()}
 
-    def start(self) -> None:
-        """Migrate, create the topics, start every role and wait until each is ready."""
+    def prepare(self) -> None:
+        """Migrate and create the topics."""
         for command in ("migrate", "topics"):
             subprocess.run(self._command(command), env=self._environment(), check=True, capture_output=True)
+
+    def start(self) -> None:
+        """Start every role and wait until each is ready."""
         for role in self._ports:
             env = {
                 **self._environment(),

@@ -29,6 +29,7 @@ def exchange() -> Iterator[Exchange]:
             made = Exchange(directory, settings={"APP_RISK_ORDER_RATE": "100000"})
         except Missing as missing:
             pytest.skip(str(missing))
+        made.prepare()
         made.start()
         yield made
     finally:
