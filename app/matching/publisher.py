@@ -19,7 +19,7 @@ from app.matching.translate import family_envelopes, output_envelope, parts
 
 _AT_ONCE = 200
 """Batches of the journal that are published together."""
-_PACE_SECONDS = 0.02
+_PACE_SECONDS = 0.05
 """Between two turns: what comes meanwhile is published together."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0

@@ -33,7 +33,7 @@ SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD")
 USERS = 50
 LATENCY_RATE, LATENCY_SECONDS = 200.0, 30.0
 """Orders a second of the phase that latency is taken from."""
-RATE, SECONDS = 1000.0, 60.0
+RATE, SECONDS = 1020.0, 60.0
 """Orders a second of the sustained phase."""
 _WARM_UP = (200.0, 5.0)
 _DRAIN_SECONDS = 120.0
