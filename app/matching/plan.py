@@ -34,7 +34,7 @@ from app.matching.journal import AS_ENTERED, Entry
 from app.matching.names import ORDER_TYPES, PHASES, PREVENTIONS, SIDE_NAMES, SIDES
 from app.matching.tasks import Advance, Item, Lapse, Plan, Task, state_of
 from app.orders.repository import OrderRecord
-from app.risk.pretrade import NewOrder, PreTradeRisk
+from app.risk.pretrade import NewOrder, PreTradeRisk, RiskReason
 from app.wallet.fees import FeeSchedule, growth, needed
 from app.wallet.ledger.assets import LARGEST
 from app.wallet.orders import Amend, OrderHold
@@ -138,7 +138,7 @@ class Planner:
         item.orders = [order]
         entered = self._entered(command, order)
         if isinstance(entered, str):
-            item.reject(entered)
+            _refuse(item, entered)
             return
         self._hold(item, entered, order, None)
         self._enter(item, order.symbol, entered, _asked(order, entered))
@@ -155,7 +155,7 @@ class Planner:
             if isinstance(found, str):
                 for known in entered:
                     self._risk.forget(known.order_id)
-                item.reject(found)
+                _refuse(item, found)
                 return
             entered.append(found)
         for core, order in zip(entered, item.orders, strict=True):
@@ -393,6 +393,14 @@ class Planner:
 def _asked(order: OrderRecord, core: CorePlace) -> int:
     kind = ORDER_TYPES[order.order_type]
     return AS_ENTERED if kind is core.order_type else 1 + kind
+
+
+def _refuse(item: Item, reason: str) -> None:
+    """Orders that come too fast leave no rows: else refusing them would cost as much as taking them."""
+    if reason == RiskReason.ORDER_RATE:
+        item.decline(reason)
+    else:
+        item.reject(reason)
 
 
 def _is_of(record: OrderRecord, command: Place) -> bool:

@@ -44,6 +44,11 @@ class Item:
     unknown: bool = False
     """Answered before, but the first answer is not to be had at this moment."""
 
+    def decline(self, reason: str) -> None:
+        """Answer it with no and keep no record: it may be asked again, and costs nothing until then."""
+        self.orders = []
+        self.reject(reason)
+
     def reject(self, reason: str) -> None:
         """Answer it with no; its orders stay on record as rejected."""
         self.entries.clear()

@@ -18,6 +18,7 @@ _SENTENCES = {
     "oco_mismatch": "The orders do not make a pair: at most one is a plain limit order.",
     "oco_not_replaceable": "Orders of a pair cannot be changed.",
     "oco_would_execute": "An order of the pair would trade or be triggered at once.",
+    "order_rate_exceeded": "Orders come too fast; this one left no trace and can be sent again.",
     "post_only_not_allowed": "Only limit orders that can rest may be post-only.",
     "post_only_would_take": "The order would have taken liquidity.",
     "price_outside_band": "The price is outside the price band.",
@@ -26,6 +27,12 @@ _SENTENCES = {
 
 
 def explained(reason: str, **members: str | list[str]) -> Problem:
-    """The problem (422) that tells a reason of the engine; its code is the reason in kebab-case."""
+    """The problem that tells a reason of the engine; its code is the reason in kebab-case.
+
+    Status 422, or 429 where the same request may be taken a second later.
+    """
     detail = _SENTENCES.get(reason, f"The engine refuses this: {reason.replace('_', ' ')}.")
-    return Problem(422, reason.replace("_", "-") or "rejected", detail, headers=None, **members)
+    code = reason.replace("_", "-") or "rejected"
+    if reason == "order_rate_exceeded":
+        return Problem(429, code, detail, headers={"Retry-After": "1"}, **members)
+    return Problem(422, code, detail, headers=None, **members)

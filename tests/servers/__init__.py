@@ -1,1 +1,1 @@
-"""Real PostgreSQL, Redis and Kafka processes for tests: free loopback ports, temporary directories."""
+"""Session fixtures of the backing services in `infra.servers`."""

@@ -1,10 +1,11 @@
 """Outages, overload, publishing again, changes of the leader, and what the leader does by itself."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from app.events.matching import MatchingOutput, OrderCancelled
 from app.exchange.terms import CancelReason
@@ -12,7 +13,8 @@ from app.kit.problems import Problem
 from app.matching.models import SnapshotRow
 from app.matching.settings import MatchingSettings
 from app.matching.term import Term
-from app.risk.limits import Limits
+from app.orders.models import OrderRow
+from app.risk.limits import DEFAULTS, Limits
 from tests.app.matching.machine import (
     PRICE,
     SECONDS,
@@ -206,6 +208,26 @@ async def test_a_kill_switch_cancels_what_is_open(machine: Machine) -> None:
         (result,) = await told(engine, machine.place("anna", "sell", 7))
         assert (result.code, result.reason) == ("rejected", "kill_switch_user")
         assert engine.depth(SYMBOL, 1).bids[0].quantity == 1
+
+
+async def test_orders_that_come_too_fast_leave_no_trace(machine: Machine) -> None:
+    class Slow:
+        async def load(self, _: object) -> tuple[int, Limits]:
+            return 0, Limits(defaults=replace(DEFAULTS, order_rate=1, order_burst=2))
+
+        async def version(self, _: object) -> int:
+            return 0
+
+    async with machine.leading(limits=Slow()) as engine:
+        orders = [machine.place("anna", "sell", 1) for _ in range(3)]
+        *taken, refused = await told(engine, *orders)
+        assert [result.code for result in taken] == ["ok", "ok"]
+        assert (refused.code, refused.reason, refused.orders) == ("rejected", "order_rate_exceeded", ())
+        machine.clock.advance(1)
+        (again,) = await told(engine, orders[2])
+        assert (again.code, again.repeated) == ("ok", False)
+    async with machine.database.transaction(read_only=True) as session:
+        assert await session.scalar(select(func.count()).select_from(OrderRow)) == 3
 
 
 async def test_a_market_closes_and_opens_by_its_calendar(machine: Machine) -> None:

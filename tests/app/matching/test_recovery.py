@@ -94,14 +94,19 @@ def of_symbol(outputs: Iterable[MatchingOutput], symbol: str) -> list[Change]:
 
 
 async def assert_consistent(machine: Machine, engine: Engine) -> None:
-    """The live state is that of the journal, and so is what was published."""
-    books, outputs, _ = await pure(machine)
-    state = engine.state()
+    """The live state is that of the journal, and so is what was published, once nothing is under way."""
+    async with asyncio.timeout(SECONDS):
+        while True:
+            books, outputs, _ = await pure(machine)
+            published = [once(await machine.outputs(symbol)) for symbol in SYMBOLS]
+            state = engine.state()
+            told = [of_symbol(outputs, symbol) for symbol in SYMBOLS]
+            if published == told and state[SYMBOL]["batch"] == books.batch:
+                break
+            await asyncio.sleep(0.01)
     assert {symbol: state[symbol]["state_hash"] for symbol in SYMBOLS} == {
         symbol: books.state_hash(symbol) for symbol in SYMBOLS
     }
-    for symbol in SYMBOLS:
-        assert once(await machine.outputs(symbol)) == of_symbol(outputs, symbol)
 
 
 async def carry(engine: Engine, commands: list[Command], answers: dict[str, Result]) -> list[Command]:

@@ -13,11 +13,11 @@ from app.events import stream
 from app.events.envelope import Envelope
 from app.events.prices import PriceTick
 from app.kit.bus import Record, Topic
+from infra.servers.backing import Kafka, Postgresql, Redis
 from tests.app.auth.issuer import publishing
 from tests.app.outputs import entries, output, records, trade
 from tests.app.platform import Platform, running
 from tests.app.ticks import tick
-from tests.servers.backing import Kafka, Postgresql, Redis
 
 SECONDS = 30.0
 

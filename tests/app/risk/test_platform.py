@@ -21,10 +21,10 @@ from app.matching.client import MatchingClient
 from app.matching.commands import Place, Result, Side
 from app.orders.models import OrderRow
 from app.prices import write_latest
+from infra.servers.backing import Kafka, Postgresql, Redis
 from tests.app.auth.issuer import Issuer, publishing
 from tests.app.platform import Platform, running
 from tests.app.ticks import tick
-from tests.servers.backing import Kafka, Postgresql, Redis
 
 SECONDS = 60.0
 ROLES = ("matching-engine", "wallet", "order", "risk")

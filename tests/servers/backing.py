@@ -1,1 +1,0 @@
-from infra.servers.backing import *  # noqa: F403

@@ -1,1 +1,0 @@
-from infra.servers.process import *  # noqa: F403
