@@ -132,6 +132,22 @@ Change = Annotated[
 ]
 
 
+def ended(change: Change) -> tuple[int, ...]:
+    """Ids of the orders that came to their end with a change.
+
+    Over all changes every order that ends is named once, with one exception: the rejection of a pair names
+    its first order and ends the second one too, which only its keeper knows.
+    """
+    match change:
+        case TradeMade():
+            maker = (change.maker_order_id,) if change.maker_remaining == 0 else ()
+            return (*maker, change.taker_order_id) if change.taker_remaining == 0 else maker
+        case OrderCancelled() | OrderReduced(remaining=0) | CommandRejected(command="place"):
+            return (change.order_id,)
+        case _:
+            return ()
+
+
 class Answer(BaseModel):
     """What the sender of a `place` was told first: the state right after its own changes."""
 

@@ -12,7 +12,11 @@ from app.kit.internal import only_roles
 from app.kit.lease import Lease
 from app.kit.runtime import Runtime
 from app.marks import Marks
-from app.matching.commands import (
+from app.matching.service import LEASE, Engine, system_clock
+from app.matching.settings import MatchingSettings
+from app.matching.store import Store
+from app.matching.term import Parts
+from app.matching_client.commands import (
     COMMANDS_PATH,
     DEPTH_PATH,
     LARGEST_DEPTH,
@@ -25,10 +29,6 @@ from app.matching.commands import (
     Results,
     Symbol,
 )
-from app.matching.service import LEASE, Engine, system_clock
-from app.matching.settings import MatchingSettings
-from app.matching.store import Store
-from app.matching.term import Parts
 from app.risk.repository import LimitsRepository
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings

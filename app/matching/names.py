@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar, get_args
 
 from app.events.matching import OrderTypeName, SelfTradePreventionName, Side, TimeInForceName
 from app.exchange import terms
-from app.matching.commands import PhaseName
+from app.matching_client.commands import PhaseName
 
 E = TypeVar("E", bound=IntEnum)
 

@@ -19,7 +19,10 @@ from app.instruments import INSTRUMENTS
 from app.matching import protection, sessions
 from app.matching.accounts import Accounts
 from app.matching.books import Books
-from app.matching.commands import (
+from app.matching.journal import AS_ENTERED, Entry
+from app.matching.names import ORDER_TYPES, PHASES, PREVENTIONS, SIDE_NAMES, SIDES
+from app.matching.tasks import Advance, Item, Lapse, Plan, Task, state_of
+from app.matching_client.commands import (
     Cancel,
     CancelAfter,
     CancelAll,
@@ -30,9 +33,6 @@ from app.matching.commands import (
     SetPhase,
     Status,
 )
-from app.matching.journal import AS_ENTERED, Entry
-from app.matching.names import ORDER_TYPES, PHASES, PREVENTIONS, SIDE_NAMES, SIDES
-from app.matching.tasks import Advance, Item, Lapse, Plan, Task, state_of
 from app.orders.repository import OrderRecord
 from app.risk.pretrade import NewOrder, PreTradeRisk, RiskReason
 from app.wallet.fees import FeeSchedule, growth, needed

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.exchange.terms import MAX_VALUE, OrderType, RejectReason, Side, TimeInForce
-from app.matching.commands import Place, Replace
 from app.matching.names import ORDER_TYPES, SIDES, TIMES_IN_FORCE
+from app.matching_client.commands import Place, Replace
 
 NO_REFERENCE_PRICE: Final = "no_reference_price"
 _BPS: Final = 10_000

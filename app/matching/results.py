@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from app.exchange import Cancelled, Event, Place, Rejected, Replaced
 from app.matching.books import Outcome
-from app.matching.commands import OrderState, Result, Status
 from app.matching.tasks import Item, kind_of, state_of
+from app.matching_client.commands import OrderState, Result, Status
 
 
 def result_of(item: Item, outcomes: Sequence[Outcome]) -> Result:

@@ -11,10 +11,10 @@ from app.kit.errors import Unavailable
 from app.kit.lease import Holder, Lease, LeaseLost
 from app.kit.problems import Problem
 from app.matching import metrics
-from app.matching.commands import NOT_LEADER, Command, Depth, Level, Result
 from app.matching.names import PHASE_NAMES
 from app.matching.term import Parts, Term
 from app.matching.writer import InDoubt
+from app.matching_client.commands import NOT_LEADER, Command, Depth, Level, Result
 
 LEASE: Final = "matching-engine"
 _STANDBY_SECONDS: Final = 1.0

@@ -15,9 +15,9 @@ from app.events.matching import Change, MarketChanged, MatchingOutput
 from app.events.prices import MarketClose, MarketOpen
 from app.exchange.terms import Phase
 from app.instruments import INSTRUMENTS, Calendar
-from app.matching.commands import Place, SetPhase
 from app.matching.names import PHASE_NAMES
 from app.matching.translate import PRODUCER
+from app.matching_client.commands import Place, SetPhase
 
 MARKET_CLOSED: Final = "market_closed"
 CHECK_SECONDS: Final = 1.0

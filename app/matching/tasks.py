@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from app.matching.commands import Command, OrderState, Result, Status
 from app.matching.journal import Entry
+from app.matching_client.commands import Command, OrderState, Result, Status
 from app.orders.repository import OrderRecord
 from app.wallet.orders import Amend, OrderHold
 

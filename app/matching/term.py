@@ -15,7 +15,6 @@ from app.kit.errors import Unavailable
 from app.kit.lease import LeaseLost
 from app.kit.problems import Problem
 from app.matching import metrics, sessions
-from app.matching.commands import CancelAll, SetPhase
 from app.matching.plan import Planner, References
 from app.matching.publisher import Publisher
 from app.matching.recovery import recover
@@ -26,6 +25,7 @@ from app.matching.store import Store
 from app.matching.tasks import Advance, Lapse, Task
 from app.matching.unbroken import unbroken
 from app.matching.writer import Writer
+from app.matching_client.commands import CancelAll, SetPhase
 from app.risk.repository import LimitsRepository
 from app.wallet.fees import FeeSchedule
 

@@ -69,22 +69,6 @@ def translate(
     return changes, ()
 
 
-def ended(change: Change) -> tuple[int, ...]:
-    """Ids of the orders that came to their end with a change.
-
-    Over all changes every order that ends is named once, with one exception: the rejection of a pair names
-    its first order and ends the second one too, which only its keeper knows.
-    """
-    match change:
-        case told.TradeMade():
-            maker = (change.maker_order_id,) if change.maker_remaining == 0 else ()
-            return (*maker, change.taker_order_id) if change.taker_remaining == 0 else maker
-        case told.OrderCancelled() | told.OrderReduced(remaining=0) | told.CommandRejected(command="place"):
-            return (change.order_id,)
-        case _:
-            return ()
-
-
 def parts(output: MatchingOutput) -> list[MatchingOutput]:
     """An output as messages of at most `MOST_CHANGES` changes, always the same ones, each with the answers of
     the orders that were entered in it."""

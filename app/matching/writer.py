@@ -17,7 +17,6 @@ from app.kit.problems import Problem
 from app.matching import metrics
 from app.matching.accounts import Accounts
 from app.matching.books import Books, Outcome
-from app.matching.commands import Oco, Place, Replace, Result
 from app.matching.journal import pack
 from app.matching.plan import Key, Planner
 from app.matching.publisher import Publisher
@@ -26,6 +25,7 @@ from app.matching.results import result_of
 from app.matching.store import Store
 from app.matching.tasks import Item, Plan, Task
 from app.matching.unbroken import unbroken
+from app.matching_client.commands import Oco, Place, Replace, Result
 from app.wallet.ledger.repository import Contended
 from app.wallet.ledger.transfers import Code
 

@@ -14,8 +14,8 @@ from app.kit import web
 from app.kit.auth import Authenticator, Principal, require
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
-from app.matching.client import MatchingClient
-from app.matching.commands import LARGEST_DEPTH
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import LARGEST_DEPTH
 from app.orders import terms
 from app.orders.history import OrderFilter, OrderHistory
 from app.orders.lean import LeanRoute, answered_by, before_all

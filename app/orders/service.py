@@ -14,7 +14,7 @@ from app.instruments import INSTRUMENTS
 from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.problems import Problem
-from app.matching.commands import (
+from app.matching_client.commands import (
     Cancel,
     CancelAfter,
     CancelAll,
@@ -57,7 +57,7 @@ Operation = Literal["place", "oco", "cancel", "replace", "cancel_all", "cancel_a
 
 
 class Engine(Protocol):
-    """The matching engine; see `app.matching.client.MatchingClient`."""
+    """The matching engine; see `app.matching_client.client.MatchingClient`."""
 
     async def submit(self, command: Command) -> Result:
         """Carry a command out; raises Unavailable, Problem."""

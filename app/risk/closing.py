@@ -20,7 +20,7 @@ from app.events.trading import MarginCall
 from app.kit import logs, outbox
 from app.kit.database import Database
 from app.kit.errors import Unavailable
-from app.matching.commands import CancelAll, Command, Place, Result
+from app.matching_client.commands import CancelAll, Command, Place, Result
 from app.risk import events
 from app.risk.controls import Controls, Switch
 from app.risk.margin import NoPrice, Trade, next_trade
@@ -52,7 +52,7 @@ class Engine(Protocol):
     """What a forced close asks of the matching engine."""
 
     async def submit(self, command: Command) -> Result:
-        """See `app.matching.client.MatchingClient.submit`."""
+        """See `app.matching_client.client.MatchingClient.submit`."""
 
 
 class MarginCalls:

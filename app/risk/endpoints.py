@@ -12,7 +12,7 @@ from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
 from app.marks import Marks
-from app.matching.client import MatchingClient
+from app.matching_client.client import MatchingClient
 from app.risk import internal
 from app.risk.funds import LedgerFunds
 from app.risk.internal import Services

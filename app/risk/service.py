@@ -37,7 +37,7 @@ def system_clock() -> int:
 
 
 class Matching(Engine, Protocol):
-    """The matching engine, see `app.matching.client.MatchingClient`."""
+    """The matching engine, see `app.matching_client.client.MatchingClient`."""
 
     async def reload_risk(self) -> None:
         """Have it read limits and switches now; raises Unavailable."""

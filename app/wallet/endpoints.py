@@ -12,7 +12,7 @@ from app.kit.auth import Principal, require
 from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
-from app.matching.client import MatchingClient
+from app.matching_client.client import MatchingClient
 from app.wallet.checks import RiskRole
 from app.wallet.deposits import Deposit
 from app.wallet.ledger.accounts import Account, AccountKind, available

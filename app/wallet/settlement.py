@@ -18,12 +18,12 @@ from app.events.matching import (
     OrderReduced,
     OrderReplaced,
     TradeMade,
+    ended,
 )
 from app.kit import logs
 from app.kit.bus import Bus
 from app.kit.database import Database
 from app.kit.errors import Unavailable
-from app.matching.translate import ended
 from app.wallet.ledger.repository import Contended
 from app.wallet.orders import OrderFunds, Replaced, SettlementRefused, Trade
 

@@ -16,12 +16,12 @@ from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.lease import Lease
-from app.matching.commands import COMMANDS, Command, Place, Result
 from app.matching.models import JournalRow
 from app.matching.service import LEASE, Engine
 from app.matching.settings import MatchingSettings
 from app.matching.store import Store
 from app.matching.term import Parts
+from app.matching_client.commands import COMMANDS, Command, Place, Result
 from app.risk.repository import LimitsRepository
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings

@@ -13,9 +13,9 @@ from app.kit.errors import Unavailable
 from app.kit.problems import Problem
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
-from app.matching import client as module
-from app.matching.client import MatchingClient
-from app.matching.commands import (
+from app.matching_client import client as module
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import (
     COMMANDS,
     COMMANDS_PATH,
     DEPTH_PATH,

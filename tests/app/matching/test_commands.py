@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.matching.commands import (
+from app.matching_client.commands import (
     COMMANDS,
     LARGEST_BATCH,
     RESULTS,

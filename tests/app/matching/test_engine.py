@@ -1,7 +1,7 @@
 """What a sender of commands is told, and what followers read of it."""
 
 from app.events.matching import OrderAccepted, TradeMade
-from app.matching.commands import OrderState
+from app.matching_client.commands import OrderState
 from app.wallet.ledger.accounts import available
 from tests.app.matching.machine import PRICE, SYMBOL, Machine, command, once, told
 from tests.app.wallet.books import balance

@@ -14,8 +14,8 @@ from app.events.matching import MatchingOutput, TradeMade
 from app.instruments import INSTRUMENTS
 from app.kit.bus import Bus, Subscription
 from app.kit.runtime import retrying
-from app.matching.client import MatchingClient
-from app.matching.commands import Cancel, CancelAll, Oco, OrderState, Place, Replace, Result, SetPhase
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import Cancel, CancelAll, Oco, OrderState, Place, Replace, Result, SetPhase
 from app.wallet.deposits import Deposit
 from app.wallet.ledger.accounts import available
 from app.wallet.ledger.assets import base_units

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.exchange.terms import MAX_VALUE, OrderType, Side, TimeInForce
-from app.matching.commands import Place, Replace
 from app.matching.protection import Terms, protected, replaced, terms
+from app.matching_client.commands import Place, Replace
 
 COLLAR = 500
 

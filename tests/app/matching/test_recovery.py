@@ -11,11 +11,11 @@ from app.instruments import INSTRUMENTS
 from app.kit.lease import LeaseLost
 from app.matching.accounts import Accounts
 from app.matching.books import Books
-from app.matching.commands import Command, Place, Result
 from app.matching.journal import unpack
 from app.matching.replay import Replay
 from app.matching.repository import AccountRepository, Batch, JournalRepository
 from app.matching.service import Engine
+from app.matching_client.commands import Command, Place, Result
 from app.orders.repository import OrderRepository
 from app.risk.limits import Limits
 from app.risk.pretrade import PreTradeRisk

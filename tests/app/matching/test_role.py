@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 
-from app.matching.client import MatchingClient
-from app.matching.commands import Place
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import Place
 from tests.app.platform import running
 
 ROLE = "matching-engine"

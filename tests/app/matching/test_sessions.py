@@ -8,9 +8,9 @@ import pytest
 from app.events.matching import Change, MarketChanged, MatchingOutput
 from app.exchange.terms import Phase
 from app.instruments import INSTRUMENTS
-from app.matching.commands import PhaseName, Place, SetPhase
 from app.matching.names import PHASES
 from app.matching.sessions import due, keep_hours, refusal, resumed, session_envelopes
+from app.matching_client.commands import PhaseName, Place, SetPhase
 
 OPEN = datetime(2026, 7, 1, 15, 0, tzinfo=UTC)
 """A Wednesday, 11:00 in New York."""

@@ -8,7 +8,7 @@ import pytest
 
 from app.events import matching as told
 from app.events.envelope import Envelope
-from app.events.matching import Answer, Change, MatchingOutput
+from app.events.matching import Answer, Change, MatchingOutput, ended
 from app.exchange import (
     Cancel,
     CancelAll,
@@ -24,7 +24,7 @@ from app.exchange import (
     Side,
     TimeInForce,
 )
-from app.matching.translate import ended, family_envelopes, output_envelope, parts, translate
+from app.matching.translate import family_envelopes, output_envelope, parts, translate
 from tests.exchange.generate import Generator
 
 SYMBOL = "BTC-USD"

@@ -16,7 +16,9 @@ from app.exchange import Replace as CoreReplace
 from app.kit.bus import Record
 from app.kit.errors import Unavailable
 from app.kit.runtime import Runtime
-from app.matching.commands import (
+from app.matching.names import ORDER_TYPES, PREVENTIONS, SIDES, TIMES_IN_FORCE
+from app.matching.translate import output_envelope, translate
+from app.matching_client.commands import (
     Cancel,
     CancelAfter,
     CancelAll,
@@ -29,8 +31,6 @@ from app.matching.commands import (
     Replace,
     Result,
 )
-from app.matching.names import ORDER_TYPES, PREVENTIONS, SIDES, TIMES_IN_FORCE
-from app.matching.translate import output_envelope, translate
 from app.orders.repository import OrderRecord, OrderRepository
 
 

@@ -5,8 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from app.matching.client import MatchingClient
-from app.matching.commands import Place
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import Place
 from app.prices import write_latest
 from tests.app.auth.issuer import Issuer, publishing
 from tests.app.platform import Platform, running

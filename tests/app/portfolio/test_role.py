@@ -103,7 +103,7 @@ async def test_what_is_missing_is_asked_of_the_engine(
     async def republish(_: object, symbol: str, after: int) -> None:
         await asked.put((symbol, after))
 
-    monkeypatch.setattr("app.matching.client.MatchingClient.republish", republish)
+    monkeypatch.setattr("app.matching_client.client.MatchingClient.republish", republish)
     async with running(tmp_path, "portfolio") as platform:
         await platform.backends.bus.publish(stream.TOPIC, records([entries(1, 2), entries(4, 4)]))
         async with asyncio.timeout(SECONDS):

@@ -12,7 +12,7 @@ from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
-from app.matching.commands import Command, Result
+from app.matching_client.commands import Command, Result
 from app.risk.endpoints import create_app
 from app.risk.service import Risk
 from app.risk.settings import RiskSettings

@@ -17,8 +17,8 @@ from app.events import registry, stream
 from app.events.envelope import Envelope
 from app.kit.bus import Record, Subscription, Topic
 from app.kit.bus.kafka import KafkaBus
-from app.matching.client import MatchingClient
-from app.matching.commands import Place, Result, Side
+from app.matching_client.client import MatchingClient
+from app.matching_client.commands import Place, Result, Side
 from app.orders.models import OrderRow
 from app.prices import write_latest
 from infra.servers.backing import Kafka, Postgresql, Redis

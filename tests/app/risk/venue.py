@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.instruments import INSTRUMENTS
 from app.kit.database import Database
-from app.matching.commands import CancelAll, Command, OrderState, Place, Result
+from app.matching_client.commands import CancelAll, Command, OrderState, Place, Result
 from app.risk.closing import MarginCalls
 from app.risk.controls import Controls
 from app.risk.funds import Holding

@@ -17,11 +17,11 @@ from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.lease import Lease
 from app.kit.problems import Problem
-from app.matching.commands import Command, Place, Result
 from app.matching.service import LEASE, Engine
 from app.matching.settings import MatchingSettings
 from app.matching.store import Store
 from app.matching.term import Parts
+from app.matching_client.commands import Command, Place, Result
 from app.orders.projection import Projection
 from app.portfolio.service import Portfolio
 from app.risk.repository import LimitsRepository

@@ -15,7 +15,7 @@ from app.kit import internal, logs
 from app.kit.errors import Unavailable
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
-from app.matching.commands import (
+from app.matching_client.commands import (
     COMMANDS,
     COMMANDS_PATH,
     DEPTH_PATH,
@@ -28,7 +28,7 @@ from app.matching.commands import (
     Republish,
     Result,
 )
-from app.matching.transport import Answer, Broken, Connections
+from app.matching_client.transport import Answer, Broken, Connections
 
 RETRY_SECONDS: Final = 5.0
 """After this a caller is told that the engine is unavailable; a new leader takes over well within it."""

@@ -1,0 +1,1 @@
+"""How other roles speak to the matching engine."""
