@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from app.kit.cache import Cache
 from app.kit.cache.redis import RedisCache
 from app.kit.errors import Unavailable
+from infra.servers import backing
 from infra.servers.backing import RedisCluster
 from infra.servers.process import ServerProcess, answers, free_port
 from tests.app.certificates import write_certificates
-from tests.servers import backing
 
 
 @pytest.fixture
