@@ -1,17 +1,15 @@
 """What the environment says about the matching engine."""
 
-from typing import Self
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-from app.kit.errors import ConfigurationError
+from app.kit.role_settings import RoleSettings
 
 
-class MatchingSettings(BaseSettings):
+class MatchingSettings(RoleSettings):
     """Settings of the role `matching-engine`, beside those that every role has."""
 
-    model_config = SettingsConfigDict(env_prefix="APP_MATCHING_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="APP_MATCHING_")
 
     advertised_address: str | None = Field(
         default=None, validation_alias="APP_ADVERTISED_ADDRESS", pattern=r"^https?://[^/\s]+$", max_length=200
@@ -29,18 +27,3 @@ class MatchingSettings(BaseSettings):
     """Time after which a snapshot is taken when anything changed."""
     keep_days: float = Field(default=7.0, ge=0)
     """How long journal and snapshots are kept for followers that have to begin anew."""
-
-    @classmethod
-    def load(cls, **overrides: object) -> Self:
-        """Read the environment; `overrides` win over it.
-
-        Raises:
-            ConfigurationError: names every variable that is wrong.
-        """
-        try:
-            return cls(**overrides)  # type: ignore[arg-type]
-        except ValidationError as error:
-            names = [str(e["loc"][0]) for e in error.errors()]
-            wrong = [name if name.isupper() else f"APP_MATCHING_{name.upper()}" for name in names]
-            problems = (f"{name}: {e['msg']}" for name, e in zip(wrong, error.errors(), strict=True))
-            raise ConfigurationError("\n".join(problems)) from None

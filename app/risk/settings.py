@@ -2,19 +2,19 @@
 
 from typing import Self
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
 
-from app.kit.errors import ConfigurationError
+from app.kit.role_settings import RoleSettings
 from app.risk.limits import DEFAULTS, LARGEST_BPS, LARGEST_MONEY, LARGEST_RATE, Values
 
 _MILLION = 1_000_000
 
 
-class RiskSettings(BaseSettings):
+class RiskSettings(RoleSettings):
     """Settings of pre-trade checks and margin, the same in the roles `risk` and `matching-engine`."""
 
-    model_config = SettingsConfigDict(env_prefix="APP_RISK_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="APP_RISK_")
 
     order_notional: int = Field(default=DEFAULTS.order_notional or 0, ge=0, le=LARGEST_MONEY)
     """Defaults of limits, see `app.risk.limits.Values`; an operator's settings go before them."""
@@ -58,19 +58,3 @@ class RiskSettings(BaseSettings):
             order_burst=self.order_burst,
             daily_loss=self.daily_loss,
         )
-
-    @classmethod
-    def load(cls, **overrides: object) -> Self:
-        """Read the environment; `overrides` win over it.
-
-        Raises:
-            ConfigurationError: names every variable that is wrong.
-        """
-        try:
-            return cls(**overrides)  # type: ignore[arg-type]
-        except ValidationError as error:
-            problems = (
-                f"APP_RISK_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-                for e in error.errors()
-            )
-            raise ConfigurationError("\n".join(problems)) from None

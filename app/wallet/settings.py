@@ -1,22 +1,22 @@
 """What the environment says about fees, withdrawals and the checks of the books."""
 
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
 
-from app.kit.errors import ConfigurationError
+from app.kit.role_settings import RoleSettings
 from app.wallet.fees import FeeSchedule
 from app.wallet.ledger.assets import ASSETS
 
 _Bps = Annotated[Decimal, Field(ge=0, le=1000, decimal_places=2)]
 
 
-class WalletSettings(BaseSettings):
+class WalletSettings(RoleSettings):
     """Settings of the role `wallet`, beside those that every role has."""
 
-    model_config = SettingsConfigDict(env_prefix="APP_WALLET_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="APP_WALLET_")
 
     maker_fee_bps: _Bps = Decimal(10)
     """Fee of the order that rested, in basis points of the notional; at most two decimal places."""
@@ -43,22 +43,6 @@ class WalletSettings(BaseSettings):
                 raise ValueError(f"{asset}: an amount of one of {', '.join(ASSETS)}")
             ASSETS[asset].units(amount)
         return value
-
-    @classmethod
-    def load(cls, **overrides: object) -> Self:
-        """Read the environment; `overrides` win over it.
-
-        Raises:
-            ConfigurationError: names every variable that is wrong.
-        """
-        try:
-            return cls(**overrides)  # type: ignore[arg-type]
-        except ValidationError as error:
-            problems = (
-                f"APP_WALLET_{'.'.join(str(part) for part in e['loc']).upper()}: {e['msg']}"
-                for e in error.errors()
-            )
-            raise ConfigurationError("\n".join(problems)) from None
 
     @property
     def fees(self) -> FeeSchedule:
