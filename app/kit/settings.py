@@ -14,7 +14,8 @@ from app.kit.errors import ConfigurationError
 from app.roles import ROLES
 
 _SECRETS_DIR = "/run/secrets/tradestack"
-_PASSWORDS = ("database_password", "cache_password", "internal_token")
+_PASSWORDS = ("database_password", "cache_password", "internal_token", "alpha_vantage_key")
+_FEED = "(simulated|exchange|binance|alpha-vantage)"
 
 
 class Settings(BaseSettings):
@@ -43,6 +44,18 @@ class Settings(BaseSettings):
     """Overrides the metrics port of the role table, which counts only where `port` is not overridden."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
+    feed: str = Field(default="simulated", pattern=rf"^{_FEED}(,{_FEED})*$")
+    """Where prices come from: feeds by precedence; a symbol belongs to the first one that has it."""
+    feed_binance_url: str = Field(default="wss://data-stream.binance.vision", pattern=r"^wss?://[^/?#\s]+$")
+    """The endpoint that Binance documents for market data alone."""
+    feed_alpha_vantage_url: str = Field(
+        default="https://www.alphavantage.co", pattern=r"^https?://[^/?#@\s]+$"
+    )
+    feed_alpha_vantage_per_minute: int = Field(default=5, ge=1, le=1200)
+    """Requests; 5 is what Alpha Vantage's answers to free keys have named, paid plans begin at 75."""
+    feed_alpha_vantage_per_day: int = Field(default=25, ge=1, le=2_000_000)
+    """Requests; 25 is what Alpha Vantage's answers to free keys name since 2024, paid plans have no limit."""
+    alpha_vantage_key: SecretStr | None = None
     feed_seed: int = 7
     """Seed of the simulated feed."""
     feed_rate: float = Field(default=2.0, gt=0, le=50)
@@ -89,7 +102,7 @@ class Settings(BaseSettings):
         return settings
 
     def password(
-        self, name: Literal["database_password", "cache_password", "internal_token"]
+        self, name: Literal["database_password", "cache_password", "internal_token", "alpha_vantage_key"]
     ) -> Callable[[], str | None]:
         """A function that tells the password as it is now.
 

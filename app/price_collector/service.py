@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from datetime import timedelta
 
 from prometheus_client import Counter, Gauge
 
@@ -15,8 +14,8 @@ from app.kit.bus import Bus, Record
 from app.kit.cache import Cache
 from app.kit.errors import Unavailable
 from app.kit.runtime import Runtime
-from app.price_collector.feeds import Feed, Quote
-from app.price_collector.feeds.simulated import SimulatedFeed
+from app.price_collector.feeds import Quote
+from app.price_collector.feeds.choice import choose
 from app.price_collector.sequencer import Sequencer
 from app.prices import read_latest, symbols_kept, write_latest
 
@@ -137,13 +136,7 @@ async def serve(runtime: Runtime) -> None:
     async def collect() -> None:
         nonlocal started
         latest = {} if started else await collector.resume()
-        feed: Feed = SimulatedFeed(
-            INSTRUMENTS.values(),
-            seed=settings.feed_seed,
-            rate=settings.feed_rate,
-            last_prices={symbol: tick.price for symbol, tick in latest.items()},
-            history=timedelta(minutes=settings.feed_history_minutes),
-        )
+        feed = choose(settings, runtime.backends.bus, latest)
         if not started and not latest:
             async for quotes in feed.history():
                 await collector.take(quotes, wait=True)
