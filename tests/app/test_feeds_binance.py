@@ -6,15 +6,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 
+from app.events.prices import PriceTick
+from app.events.reading import payloads
 from app.instruments import INSTRUMENTS
 from app.price_collector.feeds import Quote
 from app.price_collector.feeds.binance import SYMBOLS, BinanceFeed
+from app.prices import read_latest
+from tests.app.platform import running
 
 AT = 1672515782136
 
@@ -41,7 +46,10 @@ def book(update: int, bid: str, ask: str, symbol: str = "BTCUSDT") -> str:
 
 
 class Double:
-    """Serves one script after another, one for each connection: texts to send, or a call to make."""
+    """Serves one script after another, one for each connection and the last one to all later ones.
+
+    A script has texts to send and calls to make.
+    """
 
     def __init__(self, *scripts: list[str | Callable[[ServerConnection], Any]]) -> None:
         self.scripts = list(scripts)
@@ -58,7 +66,7 @@ class Double:
         return None
 
     async def handle(self, connection: ServerConnection) -> None:
-        for step in self.scripts.pop(0):
+        for step in self.scripts.pop(0) if len(self.scripts) > 1 else self.scripts[0]:
             if isinstance(step, str):
                 await connection.send(step)
             else:
@@ -269,5 +277,31 @@ async def test_replaces_a_connection_before_the_server_ends_it(script: list[Any]
     lost = metric("feed_errors_total", reason="disconnected")
     async with listening(double, lifetime=0.2) as found:
         await take(found, len(script) + 2)
-    assert len(double.paths) == 2
+    assert len(double.paths) >= 2
     assert metric("feed_errors_total", reason="disconnected") == lost, "a planned end is no error"
+
+
+async def test_the_role_publishes_binance_beside_a_simulated_rest(tmp_path: Path) -> None:
+    subscribed = asyncio.Event()
+
+    async def after_the_subscription(connection: ServerConnection) -> None:
+        await subscribed.wait()
+        await connection.send(trade(1, "98765.43"))
+
+    double = Double([after_the_subscription])
+    async with serve(double.handle, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        url = f"ws://127.0.0.1:{port}"
+        async with running(
+            tmp_path, "price-collector", feed="binance,simulated", feed_binance_url=url
+        ) as platform:
+            subscription = await platform.backends.bus.subscribe(["price.updates"], None)
+            subscribed.set()
+            ticks: list[PriceTick] = []
+            async with asyncio.timeout(10):
+                while "BTC-USD" not in {tick.symbol for tick in ticks}:
+                    ticks += payloads(await subscription.batch(100, 1.0), PriceTick)
+            latest = await read_latest(platform.backends.cache)
+    assert [tick.price for tick in ticks if tick.symbol == "BTC-USD"] == [9876543]
+    classes = {INSTRUMENTS[symbol].asset_class for symbol in latest if symbol != "BTC-USD"}
+    assert classes == {"equity", "fx"}, "what Binance has is told by nobody else"
