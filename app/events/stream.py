@@ -6,6 +6,7 @@ missing, nothing of the symbol is applied until the engine has published it agai
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ async def follow(
                 await asyncio.sleep(begun + pace - loop.time())
     finally:
         await follower.close()
+        if newest:
+            with contextlib.suppress(Unavailable):
+                await subscription.commit([*newest.values()])
         await subscription.close()
 
 
