@@ -18,6 +18,7 @@ from infra.cluster.commands import doctor
 from infra.cost.commands import cost
 from infra.errors import TradestackError
 from infra.images.commands import app as images_app
+from infra.loadtest.commands import app as loadtest_app
 from infra.options import AsJson
 from infra.plan.commands import Stack, plan
 from infra.progress import Steps
@@ -40,6 +41,7 @@ app.command()(doctor)
 app.add_typer(cluster_app, name="cluster")
 app.add_typer(images_app, name="images")
 app.add_typer(bench_app, name="bench")
+app.add_typer(loadtest_app, name="loadtest")
 
 ClusterName = Annotated[str | None, typer.Option("--cluster", help="The cluster made for a local stack.")]
 Context = Annotated[

@@ -6,15 +6,17 @@ output. It is a process of its own so that its processor time can be told from t
 
 import asyncio
 import json
-import random
 import sys
-import time
-from collections import deque
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
+
+from infra.errors import TradestackError
+from infra.loadtest.arrival import Schedule
+from infra.loadtest.http import HttpLoad
+from infra.loadtest.orders import OrderRequests
 
 
 @dataclass(frozen=True)
@@ -50,127 +52,36 @@ class Outcome:
     seconds: float
 
 
-class _Connection(asyncio.Protocol):
-    """One keep-alive connection with one request at a time."""
+async def send(load: Load) -> Outcome:
+    """Send a load.
 
-    def __init__(self, load: "_Run") -> None:
-        self._load = load
-        self._buffer = b""
-        self._due = 0.0
+    Raises:
+        TradestackError: an order has no answer after a minute.
+    """
+    acknowledged: list[int] = []
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    def send(self, request: bytes, due: float) -> None:
-        """Write a request that was due at `due` (seconds of the monotonic clock)."""
-        self._due = due
-        self._transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        head, separator, body = self._buffer.partition(b"\r\n\r\n")
-        if not separator:
-            return
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if len(body) < length:
-            return
-        self._buffer = b""
-        self._load.answered(self, self._due, head[9:12].decode(), body)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._load.lost(self)
-
-
-class _Run:
-    def __init__(self, load: Load) -> None:
-        self._load = load
-        self._random = random.Random(load.seed)  # noqa: S311 - a repeatable load
-        self._idle: deque[_Connection] = deque()
-        self._waiting: deque[tuple[bytes, float]] = deque()
-        self._open = 0
-        self._done = asyncio.Event()
-        self.outcome = Outcome([], {}, [], 0, 0.0)
-        self._host = urlsplit(load.url).netloc
-
-    async def run(self) -> Outcome:
-        loop = asyncio.get_running_loop()
-        host, _, port = self._host.partition(":")
-        for _ in range(self._load.connections):
-            _, connection = await loop.create_connection(lambda: _Connection(self), host, int(port))
-            self._idle.append(connection)
-        total = round(self._load.rate * self._load.seconds)
-        requests = (self._request(number) for number in range(total))
-        begun = loop.time()
-        for number, request in enumerate(requests):
-            due = begun + number / self._load.rate
-            if (pause := due - loop.time()) > 0:
-                await asyncio.sleep(pause)
-            self._send(request, due)
-        while self._open:
-            self._done.clear()
-            async with asyncio.timeout(60):
-                await self._done.wait()
-        self.outcome.seconds = loop.time() - begun
-        return self.outcome
-
-    def _send(self, request: bytes, due: float) -> None:
-        self._open += 1
-        if self._idle:
-            self._idle.popleft().send(request, due)
-        else:
-            self.outcome.late_starts += 1
-            self._waiting.append((request, due))
-
-    def answered(self, connection: _Connection, due: float, status: str, body: bytes) -> None:
-        """Take an answer and give the connection its next request."""
-        outcome = self.outcome
-        outcome.latencies_ms.append((time.monotonic() - due) * 1000)
-        outcome.statuses[status] = outcome.statuses.get(status, 0) + 1
+    def answered(status: str, body: bytes) -> None:
         if status == "201":
-            outcome.acknowledged.append(int(json.loads(body)["order_id"]))
-        self._open -= 1
-        self._done.set()
-        if self._waiting:
-            connection.send(*self._waiting.popleft())
-        else:
-            self._idle.append(connection)
+            acknowledged.append(int(json.loads(body)["order_id"]))
 
-    def lost(self, connection: _Connection) -> None:
-        """A connection broke: what was on it has no answer."""
-        if connection in self._idle:
-            self._idle.remove(connection)
-        elif self._open:
-            self._open -= 1
-            self.outcome.statuses["lost"] = self.outcome.statuses.get("lost", 0) + 1
-            self._done.set()
-
-    def _request(self, number: int) -> bytes:
-        load, pick = self._load, self._random
-        symbol = pick.choice(list(load.markets))
-        middle, tick, lot = (float(value) for value in load.markets[symbol])
-        ticks = round(middle / tick) + pick.randint(-20, 20)
-        body = json.dumps(
-            {
-                "client_order_id": f"{load.run}-{number}",
-                "symbol": symbol,
-                "side": pick.choice(("buy", "sell")),
-                "order_type": "limit",
-                "quantity": f"{pick.randint(1, 20) * lot:.8f}",
-                "price": f"{ticks * tick:.8f}",
-            }
-        ).encode()
-        head = (
-            f"POST /api/orders HTTP/1.1\r\nhost: {self._host}\r\n"
-            f"authorization: Bearer {load.tokens[number % len(load.tokens)]}\r\n"
-            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
+    origin = urlsplit(load.url)
+    run = HttpLoad(
+        origin,
+        OrderRequests(origin.netloc, load.tokens, load.markets, seed=load.seed, run=load.run),
+        Schedule(load.rate, load.seconds),
+        connections=load.connections,
+        answered=answered,
+    )
+    await run.run(asyncio.Event())
+    if run.unanswered:
+        raise TradestackError(f"{run.unanswered} orders have no answer")
+    return Outcome(run.latencies.ms.tolist(), run.statuses, acknowledged, run.late_starts, run.seconds)
 
 
 def main() -> None:
     """Run the load of standard input."""
     given: dict[str, Any] = json.load(sys.stdin)
-    outcome = uvloop.run(_Run(Load(**given)).run())
+    outcome = uvloop.run(send(Load(**given)))
     json.dump(asdict(outcome), sys.stdout)
 
 
