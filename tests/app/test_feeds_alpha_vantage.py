@@ -191,6 +191,7 @@ def test_a_budget_spreads_the_day_after_its_first_round() -> None:
         times.append(now)
     assert times[13] == 13 * 12
     assert times[14] - times[13] == 3456
+    assert all(b - a >= 86_400 for a, b in zip(times, times[25:], strict=False))
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ REFUSALS = [
     (share(price="0.0000"), "malformed", 60),
     (share(symbol="MSFT"), "malformed", 60),
     (share(day="yesterday"), "malformed", 60),
-    (b" " * 100_000, "malformed", 60),
+    (json.dumps(share()).encode() + b" " * 100_000, "malformed", 60),
     ((0, b""), "timeout", 60),
 ]  # fmt: skip
 

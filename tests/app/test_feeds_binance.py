@@ -281,6 +281,43 @@ async def test_replaces_a_connection_before_the_server_ends_it(script: list[Any]
     assert metric("feed_errors_total", reason="disconnected") == lost, "a planned end is no error"
 
 
+async def test_replaces_a_connection_also_while_it_is_busy() -> None:
+    async def without_end(connection: ServerConnection) -> None:
+        number = 0
+        while True:
+            number += 1
+            await connection.send(trade(number))
+
+    double = Double([without_end])
+    async with listening(double, lifetime=0.2) as found:
+        async for _ in found:
+            if len(double.paths) == 2:
+                break
+
+
+async def test_a_reader_that_does_not_keep_up_loses_the_oldest_trades() -> None:
+    before = metric("feed_errors_total", reason="overflow")
+    taken, arrived = asyncio.Event(), asyncio.Event()
+
+    async def burst(connection: ServerConnection) -> None:
+        await taken.wait()
+        for number in range(2, 5503):
+            await connection.send(trade(number))
+        await (await connection.ping())
+        arrived.set()
+
+    async with listening(Double([trade(1, "1.00"), burst, trade(6000, "3.00")])) as found:
+        await take(found, 1)
+        taken.set()
+        await arrived.wait()
+        count = 0
+        while (await anext(found)).price != 300:
+            count += 1
+    lost = metric("feed_errors_total", reason="overflow") - before
+    assert lost >= 501
+    assert count == 5501 - lost
+
+
 async def test_the_role_publishes_binance_beside_a_simulated_rest(tmp_path: Path) -> None:
     subscribed = asyncio.Event()
 
