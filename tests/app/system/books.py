@@ -7,6 +7,8 @@ from typing import Any
 import asyncpg
 import httpx
 
+from app.exchange import MatchingEngine
+from app.matching.journal import unpack
 from infra.servers.exchange import Exchange
 
 FOLLOWERS = ("wallet", "order", "portfolio")
@@ -45,7 +47,10 @@ async def settled(exchange: Exchange, seconds: float = 60) -> None:
 
 
 async def check(exchange: Exchange, acknowledged: Mapping[str, str]) -> None:
-    """No acknowledged order is lost, none executed twice, every asset adds up to zero."""
+    """No acknowledged order is lost, none executed twice, every asset adds up to zero, the journal tells all.
+
+    Nobody may trade meanwhile.
+    """
     kept = {
         row["client_order_id"]: str(row["order_id"])
         for row in await rows(exchange, "SELECT client_order_id, order_id FROM orders")
@@ -79,12 +84,22 @@ async def check(exchange: Exchange, acknowledged: Mapping[str, str]) -> None:
     held_for_nothing = await rows(
         exchange,
         """
-        SELECT o.order_id, o.status, h.remaining FROM orders o
+        SELECT o.order_id, o.status, h.amount - h.posted - h.released AS held FROM orders o
         JOIN ledger_holds h ON h.id = 'hold:' || o.order_id
-        WHERE o.status IN ('filled', 'cancelled', 'rejected') AND h.remaining > 0
+        WHERE o.status IN ('filled', 'cancelled', 'rejected') AND h.state = 'pending'
         """,
     )
     assert not held_for_nothing
+
+    state = await engine_state(exchange)
+    replayed = {symbol: MatchingEngine(symbol) for symbol in state}
+    for row in await rows(exchange, "SELECT records FROM matching_journal ORDER BY batch"):
+        for symbol, entries in unpack(row["records"]):
+            for entry in entries:
+                replayed[symbol].apply(entry.command)
+    assert {symbol: book["state_hash"] for symbol, book in state.items()} == {
+        symbol: engine.state_hash() for symbol, engine in replayed.items()
+    }
 
     uneven = await rows(
         exchange,
