@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 _WIDTH, _HEIGHT = 860, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 32, 12, 40
 _STYLE = """
 :root { color-scheme: light dark; --line: #1565c0; --second: #c77700; --third: #b3261e; --grid: #8884; }
 @media (prefers-color-scheme: dark) { :root { --line: #7ab8ff; --second: #ffb74d; --third: #ff8a80; } }
