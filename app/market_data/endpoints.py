@@ -9,6 +9,7 @@ from pydantic import AwareDatetime
 
 from app.instruments import INSTRUMENTS
 from app.kit import web
+from app.kit.errors import Unavailable
 from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Backends, Runtime
@@ -39,6 +40,8 @@ async def instruments(request: Request) -> list[InstrumentView]:
     database = _backends(request).database
     async with database.transaction(read_only=True) as session:
         rows = {row.symbol: row for row in await MarketRepository(database).instruments(session)}
+    if not rows:
+        raise Unavailable("market-data", "its instruments are not stored yet")
     return [InstrumentView.of(rows[symbol]) for symbol in INSTRUMENTS if symbol in rows]
 
 

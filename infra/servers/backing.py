@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import time
 from functools import partial
 from pathlib import Path
 from uuid import uuid4
@@ -14,6 +15,7 @@ from infra.images import kafka_jars
 from infra.servers.process import ProcessGroup, ServerProcess, answers, free_port, wait_until
 
 POSTGRESQL = Path("/usr/lib/postgresql/15/bin")
+_STARTS = 50
 
 
 class Missing(Exception):
@@ -58,8 +60,18 @@ class Postgresql:
         self.start()
 
     def start(self) -> None:
-        """Start, also after a kill, and wait until it answers."""
-        self.process.start(self._is_ready)
+        """Start, also after a kill, and wait until it answers.
+
+        After a kill its connections take a moment to notice; until then a new server refuses to start.
+        """
+        for attempt in range(_STARTS, 0, -1):
+            try:
+                self.process.start(self._is_ready)
+                return
+            except AssertionError as error:
+                if attempt == 1 or "pre-existing shared memory block" not in str(error):
+                    raise
+                time.sleep(0.2)
 
     def _is_ready(self) -> bool:
         check = [str(POSTGRESQL / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
