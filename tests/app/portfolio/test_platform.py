@@ -16,6 +16,23 @@ from tests.app.ticks import tick
 SECONDS = 30.0
 
 
+async def trade(client: MatchingClient, *orders: tuple[str, str, int, int]) -> None:
+    """Enter limit orders: owner, side, price in ticks, lots."""
+    for owner, side, price, quantity in orders:
+        result = await client.submit(
+            Place(
+                owner=owner,
+                client_order_id=f"{owner}-{side}-{price}-{quantity}",
+                symbol="BTC-USD",
+                side=side,
+                order_type="limit",
+                quantity=quantity,
+                price=price,
+            )
+        )
+        assert result.code == "ok", result
+
+
 async def test_funds_and_profit_agree(tmp_path: Path) -> None:
     async with running(tmp_path, "matching-engine", "wallet", "portfolio", wait=False) as platform:
         await write_latest(platform.backends.cache, [tick(price=6_000_000)])
@@ -26,29 +43,13 @@ async def test_funds_and_profit_agree(tmp_path: Path) -> None:
             async with asyncio.timeout(SECONDS):
                 await runtime.became_ready.wait()
         client = MatchingClient(platform.runtimes["portfolio"])
-        for number, (owner, side, price, quantity) in enumerate(
-            [
-                ("ben", "sell", 6_000_000, 4_000),
-                ("anna", "buy", 6_000_000, 3_000),
-                ("anna", "buy", 6_000_000, 1_000),
-                ("ben", "buy", 6_100_000, 1_500),
-                ("anna", "sell", 6_100_000, 1_500),
-            ]
-        ):
-            result = await client.submit(
-                Place(
-                    owner=owner,
-                    client_order_id=f"o{number}",
-                    symbol="BTC-USD",
-                    side=side,
-                    order_type="limit",
-                    quantity=quantity,
-                    price=price,
-                )
-            )
-            assert result.code == "ok", result
-        await client.close()
         async with publishing(platform.addresses) as issuer:
+            await trade(client, ("ben", "sell", 6_000_000, 4_000), ("anna", "buy", 6_000_000, 3_000))
+            await trade(client, ("anna", "buy", 6_000_000, 1_000))
+            # What was bought and earned can be used once it is settled.
+            await settled(platform, issuer, "anna", 2)
+            await trade(client, ("ben", "buy", 6_100_000, 1_500), ("anna", "sell", 6_100_000, 1_500))
+            await client.close()
             found = await settled(platform, issuer, "anna", 3)
             (position,) = found["positions"]
             assert (position["quantity"], position["average_price"], position["realised"]) == (

@@ -46,7 +46,7 @@ async def _kill(exchange: Exchange, victim: str) -> None:
     else:
         server = getattr(exchange, victim)
         server.process.kill()
-        await asyncio.to_thread(server.start)
+        server.start()  # in this thread, because the process ends with the thread that started it
         for role in ROLES:
             await asyncio.to_thread(exchange.wait_ready, role)
 
