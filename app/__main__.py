@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
@@ -101,10 +102,17 @@ def _print_events(markdown: bool) -> int:
     return 0
 
 
+def _unless_loop_is_gone(failure: threading.ExceptHookArgs) -> None:
+    """A thread of SQLite that is done after the loop has ended has nobody to tell, which is no failure."""
+    if failure.exc_type is not RuntimeError or str(failure.exc_value) != "Event loop is closed":
+        threading.__excepthook__(failure)
+
+
 def _start(work: Coroutine[Any, Any, None]) -> int:
     """Run the process's main coroutine on uvloop."""
     import uvloop
 
+    threading.excepthook = _unless_loop_is_gone
     uvloop.run(work)
     return 0
 

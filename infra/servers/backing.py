@@ -9,6 +9,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import asyncpg  # type: ignore[import-untyped]
+from confluent_kafka import OFFSET_END, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from infra.errors import TradestackError
 from infra.images import kafka_jars
@@ -225,3 +227,16 @@ class Kafka:
     def start(self) -> None:
         """Start, also after a kill, and wait until it answers."""
         self.process.start(lambda: answers(self.port), seconds=60)
+
+    def forget(self) -> None:
+        """Drop every message of every topic; whoever reads goes on with what comes next."""
+        admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{self.port}"})
+        topics = admin.list_topics(timeout=10).topics
+        ends = [
+            TopicPartition(topic, number, OFFSET_END)
+            for topic, found in topics.items()
+            if not topic.startswith("__")
+            for number in found.partitions
+        ]
+        for dropped in admin.delete_records(ends).values() if ends else ():
+            dropped.result(timeout=10)
