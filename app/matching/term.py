@@ -23,7 +23,6 @@ from app.matching.republish import Republisher
 from app.matching.settings import MatchingSettings
 from app.matching.store import Store
 from app.matching.tasks import Advance, Lapse, Task
-from app.matching.unbroken import unbroken
 from app.matching.writer import Writer
 from app.matching_client.commands import CancelAll, SetPhase
 from app.risk.repository import LimitsRepository
@@ -129,7 +128,7 @@ class Term:
             begun = time.monotonic()
             try:
                 async with asyncio.timeout(ttl):
-                    await unbroken(self._parts.store.lease.renew(self.token))
+                    await self._parts.store.lease.renew(self.token)
                 renewed = begun
             except (Unavailable, TimeoutError) as error:
                 _log.warning("the lease is not renewed", reason=str(error))
@@ -180,7 +179,7 @@ class Term:
         async def repeat() -> None:
             while True:
                 try:
-                    await unbroken(work())
+                    await work()
                 except Unavailable as error:
                     _log.warning("later", work=work.__name__, reason=str(error))
                 await asyncio.sleep(seconds)

@@ -24,7 +24,6 @@ from app.matching.repository import Batch
 from app.matching.results import result_of
 from app.matching.store import Store
 from app.matching.tasks import Item, Plan, Task
-from app.matching.unbroken import unbroken
 from app.matching_client.commands import Oco, Place, Replace, Result
 from app.wallet.ledger.repository import Contended
 from app.wallet.ledger.transfers import Code
@@ -184,7 +183,7 @@ class Writer:
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return await unbroken(self._transact([call.task for call in group]))
+                return await self._transact([call.task for call in group])
             except BaseException as error:
                 if self._in_doubt:
                     raise InDoubt(str(error)) from error
