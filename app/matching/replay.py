@@ -2,12 +2,11 @@
 
 from itertools import repeat
 
-from app.events.matching import TradeMade
 from app.exchange import PlaceOco, Trade
 from app.matching.books import Books, without_orders
 from app.matching.journal import Entry, unpack_commands
 from app.matching.names import SIDE_NAMES
-from app.matching.translate import Owners
+from app.matching.translate import Owners, trade_made
 from app.risk.exposure import OpenOrder
 from app.risk.limits import Limits
 from app.risk.pretrade import PreTradeRisk
@@ -43,7 +42,7 @@ class Replay:
                 if len(events) > 1 or isinstance(command, PlaceOco):
                     for event in events:
                         if isinstance(event, Trade):
-                            self._trade(symbol, event, at)
+                            self._risk.apply(symbol, trade_made(event, self._owners), at)
 
     def finish(self) -> PreTradeRisk:
         """The state of risk after the last batch, which the books have from now on."""
@@ -60,20 +59,3 @@ class Replay:
 
     def _without_orders(self, books: Books) -> PreTradeRisk:
         return PreTradeRisk.load(without_orders(books.risk.dump()), self._limits)
-
-    def _trade(self, symbol: str, trade: Trade, at: int) -> None:
-        owner = self._owners.owner
-        made = TradeMade.model_construct(
-            sequence=trade.sequence,
-            trade_id=trade.trade_id,
-            price=trade.price,
-            quantity=trade.quantity,
-            taker_side=SIDE_NAMES[trade.taker_side],
-            maker_order_id=trade.maker_order_id,
-            taker_order_id=trade.taker_order_id,
-            maker_owner=owner(trade.maker_account),
-            taker_owner=owner(trade.taker_account),
-            maker_remaining=trade.maker_remaining,
-            taker_remaining=trade.taker_remaining,
-        )
-        self._risk.apply(symbol, made, at)

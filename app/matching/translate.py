@@ -154,6 +154,23 @@ def family_event(symbol: str, change: Change, asked: Mapping[int, OrderType]) ->
             return None
 
 
+def trade_made(event: Trade, owners: Owners) -> told.TradeMade:
+    """The change of a trade; what the core says is not checked once more."""
+    return told.TradeMade.model_construct(
+        sequence=event.sequence,
+        trade_id=event.trade_id,
+        price=event.price,
+        quantity=event.quantity,
+        taker_side=SIDE_NAMES[event.taker_side],
+        maker_order_id=event.maker_order_id,
+        taker_order_id=event.taker_order_id,
+        maker_owner=owners.owner(event.maker_account),
+        taker_owner=owners.owner(event.taker_account),
+        maker_remaining=event.maker_remaining,
+        taker_remaining=event.taker_remaining,
+    )
+
+
 def trade_id(symbol: str, number: int) -> str:
     """What a trade is called outside of its symbol's stream; unique over all symbols."""
     return f"{symbol}:{number}"
@@ -186,19 +203,7 @@ def _change(event: Event, command: Command, owners: Owners) -> Change:
                 price=order.price,
             )
         case Trade():
-            return told.TradeMade(
-                sequence=event.sequence,
-                trade_id=event.trade_id,
-                price=event.price,
-                quantity=event.quantity,
-                taker_side=SIDE_NAMES[event.taker_side],
-                maker_order_id=event.maker_order_id,
-                taker_order_id=event.taker_order_id,
-                maker_owner=owners.owner(event.maker_account),
-                taker_owner=owners.owner(event.taker_account),
-                maker_remaining=event.maker_remaining,
-                taker_remaining=event.taker_remaining,
-            )
+            return trade_made(event, owners)
         case Cancelled():
             return told.OrderCancelled(
                 sequence=event.sequence,

@@ -18,7 +18,7 @@ from app.matching_client.client import MatchingClient
 from app.matching_client.commands import LARGEST_DEPTH
 from app.orders import terms
 from app.orders.history import OrderFilter, OrderHistory
-from app.orders.lean import LeanRoute, answered_by, before_all
+from app.orders.lean import before_all
 from app.orders.projection import Projection
 from app.orders.schemas import (
     BatchBody,
@@ -49,7 +49,6 @@ _PACE_SECONDS = 0.1
 """History may be that far behind the engine."""
 
 router = APIRouter(prefix="/api/orders", tags=["orders"])
-lean = APIRouter(prefix="/api/orders", tags=["orders"], route_class=LeanRoute)
 books = APIRouter(prefix="/api/book", tags=["book"])
 
 Reader = Annotated[Principal, Depends(require("read"))]
@@ -67,19 +66,14 @@ def _trading(request: Request) -> Trading:
 Services = Annotated[Trading, Depends(_trading)]
 
 
-async def _place(request: Request, user: Principal, body: PlaceBody) -> Response:
+@router.post("", status_code=201, response_model=PlacedView)
+async def place(request: Request, user: Trader, body: PlaceBody) -> Response:
+    """Enter an order. A request with the client_order_id of a former one gets its answer again, marked
+    `Idempotent-Replayed: true`. A rejected order is a problem (422) with the reason as its code."""
     answer = await _trading(request).place(user.user_id, body)
     view = answer.orders[0]
     headers = {"Location": f"/api/orders/{view.order_id}", **_replayed(answer)}
     return Response(view.__pydantic_serializer__.to_json(view), 201, headers, "application/json")
-
-
-@lean.post("", status_code=201)
-@answered_by(_place)
-async def place(user: Trader, body: PlaceBody) -> PlacedView:
-    """Enter an order. A request with the client_order_id of a former one gets its answer again, marked
-    `Idempotent-Replayed: true`. A rejected order is a problem (422) with the reason as its code."""
-    raise NotImplementedError
 
 
 @router.post("/oco", status_code=201)
@@ -231,7 +225,7 @@ def _replayed(answer: Answer) -> dict[str, str]:
 
 def create_app(runtime: Runtime, trading: Trading) -> FastAPI:
     """The web application of the role."""
-    app = web.create_app(runtime, lean, router, books)
+    app = web.create_app(runtime, router, books)
     app.state.trading = trading
     return app
 
@@ -244,7 +238,7 @@ async def serve(runtime: Runtime, connect: Callable[[Runtime], MatchingClient] =
     app = create_app(runtime, trading)
     executions = Executions(bus)
     projection = Projection(database, bus)
-    quick = before_all(app, runtime, "/api/orders", _place)
+    quick = before_all(app, runtime, "/api/orders", place)
     server = OrderServer(runtime, quick, trading, executions, Authenticator.of(app))
 
     async def project() -> None:

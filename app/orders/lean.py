@@ -4,13 +4,11 @@ FastAPI would resolve the dependencies of each request anew and check the answer
 middleware cost more than all the rest of such a request, so it is answered before them.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,48 +22,22 @@ from app.orders.schemas import PlaceBody
 MOST_BYTES = 16 * 1024
 """Of the body of one order."""
 Handler = Callable[[Request, Principal, PlaceBody], Awaitable[Response]]
-B = TypeVar("B", bound=BaseModel)
-Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 _may_trade = require("trade")
 _log = logs.get(__name__)
 
 
-def answered_by(handler: Handler) -> Callable[[Endpoint], Endpoint]:
-    """Decorator of an endpoint on a `LeanRoute`: its signature documents what `handler` takes and answers."""
-
-    def mark(endpoint: Endpoint) -> Endpoint:
-        endpoint.lean = handler  # type: ignore[attr-defined]
-        return endpoint
-
-    return mark
-
-
-class LeanRoute(APIRoute):
-    """Calls the handler of its endpoint with who asks and the body, both checked."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """See `APIRoute`."""
-        handler: Handler = self.endpoint.lean  # type: ignore[attr-defined]
-        return _checked(handler)
-
-
-def _checked(handler: Handler) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    async def handle(request: Request) -> Response:
-        user = await _may_trade(await Authenticator.of(request.app).request(request))
-        return await handler(request, user, await parsed(request, PlaceBody))
-
-    return handle
-
-
 def before_all(app: FastAPI, runtime: Runtime, path: str, handler: Handler) -> ASGIApp:
-    """`app` with POST requests of one path answered before its layers, errors by its own handlers."""
-    handle = _checked(handler)
+    """`app` with POST requests of one path answered before its layers, errors by its own handlers.
+
+    `handler` is the endpoint of that path; it gets the request, who asks and the body, both checked.
+    """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"], scope["metric_route"] = app, path
         request = Request(scope, receive)
         try:
-            response = await handle(request)
+            user = await _may_trade(await Authenticator.of(app).request(request))
+            response = await handler(request, user, await _body(request))
         except Exception as error:
             response = await _told(app, request, error)
         await response(scope, receive, send)
@@ -90,7 +62,7 @@ async def _told(app: FastAPI, request: Request, error: Exception) -> Response:
     raise error
 
 
-async def parsed(request: Request, schema: type[B]) -> B:
+async def _body(request: Request) -> PlaceBody:
     """The body of a request.
 
     Raises:
@@ -101,7 +73,7 @@ async def parsed(request: Request, schema: type[B]) -> B:
     if len(body) > MOST_BYTES:
         raise Problem(413, "body-too-large", f"An order has at most {MOST_BYTES} bytes.")
     try:
-        return schema.model_validate_json(body)
+        return PlaceBody.model_validate_json(body)
     except ValidationError as error:
         told = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(told) from None
