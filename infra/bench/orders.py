@@ -25,6 +25,7 @@ from app.wallet.settings import WalletSettings
 from infra.bench.order_load import Load
 from infra.bench.report import Report, versions
 from infra.errors import TradestackError
+from infra.loadtest.latencies import percentile
 from infra.progress import Steps
 from infra.servers.exchange import Exchange
 from infra.servers.process import wait_until
@@ -156,18 +157,14 @@ def _phase(exchange: Exchange, tokens: list[str], run: str, rate: float, seconds
         "trades": trades,
         "orders_per_s": round(orders / outcome["seconds"], 1),
         "seconds": round(outcome["seconds"], 1),
-        "p50_ms": _percentile(latencies, 0.5),
-        "p99_ms": _percentile(latencies, 0.99),
-        "p999_ms": _percentile(latencies, 0.999),
+        "p50_ms": round(percentile(latencies, 0.5), 1),
+        "p99_ms": round(percentile(latencies, 0.99), 1),
+        "p999_ms": round(percentile(latencies, 0.999), 1),
         "settled_p50_ms": settled[0],
         "settled_p99_ms": settled[1],
         "settled_after_load_s": drained,
         "cpu_us_per_order": cost,
     }
-
-
-def _percentile(ordered: list[float], share: float) -> float:
-    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
 
 
 def _processes(exchange: Exchange) -> dict[str, list[psutil.Process]]:
