@@ -25,6 +25,7 @@ from app.kit.runtime import Runtime, Server
 from app.kit.web import listen
 from app.price_service.frames import error_frame, frame
 from app.price_service.hub import Client, Hub
+from app.price_service.streams import name
 
 PATH = "/ws"
 _MAX_MESSAGE = 16 * 1024
@@ -165,7 +166,8 @@ class Connection(WSListener):
             self.write(error_frame("unknown-symbol", f"no such symbol: {', '.join(unknown)[:200]}"))
             return
         self.write(frame({"type": f"{op}d", "symbols": sorted(symbols)}))
-        (self._hub.subscribe if op == "subscribe" else self._hub.unsubscribe)(self.client, symbols)
+        streams = [name("ticker", symbol) for symbol in symbols]
+        (self._hub.subscribe if op == "subscribe" else self._hub.unsubscribe)(self.client, streams)
 
 
 class PriceServer(Server):

@@ -1,7 +1,6 @@
 """WebSocket messages of the price stream, as JSON and as the bytes of unmasked frames."""
 
 import struct
-from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -13,15 +12,19 @@ _TEXT = 0x81
 """FIN and the opcode of a text frame."""
 
 
-def frame(message: dict[str, Any]) -> bytes:
+def text_frame(payload: bytes) -> bytes:
     """One whole text frame, ready for any number of sockets: servers do not mask."""
-    payload = orjson.dumps(message)
     size = len(payload)
     if size < 126:
         return bytes((_TEXT, size)) + payload
     if size < 65536:
         return struct.pack("!BBH", _TEXT, 126, size) + payload
     return struct.pack("!BBQ", _TEXT, 127, size) + payload
+
+
+def frame(message: dict[str, Any]) -> bytes:
+    """A message as JSON in a text frame."""
+    return text_frame(orjson.dumps(message))
 
 
 def body(tick: PriceTick) -> dict[str, Any]:
@@ -43,16 +46,6 @@ def body(tick: PriceTick) -> dict[str, Any]:
         "low": str(price(tick.low)),
         "volume": str(quantity(tick.volume)),
     }
-
-
-def tick_frame(tick: PriceTick) -> bytes:
-    """The continuation of a symbol's stream by one."""
-    return frame({"type": "tick", **body(tick)})
-
-
-def snapshot_frame(ticks: Iterable[PriceTick], reason: str) -> bytes:
-    """Where symbols stand now, whatever a client has seen of them; `reason` is subscribe, resync or slow."""
-    return frame({"type": "snapshot", "reason": reason, "ticks": [body(tick) for tick in ticks]})
 
 
 def error_frame(code: str, message: str) -> bytes:
