@@ -153,10 +153,11 @@ ROLES: dict[str, Role] = {
             port=8083,
             resources=_SMALL,
             needs=frozenset({Need.BUS, Need.CACHE}),
+            calls=frozenset({"matching-engine"}),
             routes=("/ws",),
             scaling=Scaling(minimum=2, maximum=20, removed_per_minute=1),
             drain_seconds=20,
-            secrets=frozenset({"app_cache_password"}),
+            secrets=frozenset({"app_cache_password", "app_internal_token"}),
         ),
         Role(
             name="auth",

@@ -37,6 +37,7 @@ FAMILIES: dict[str, Family] = {
     family.topic.name: family
     for family in (
         _family("price.updates", "Every change of a price", "symbol", retention=_HOUR),
+        _family("book.updates", "The best price levels of the order books", "symbol", retention=_HOUR),
         _family("matching.output", "All that the matching engine decided, in order", "symbol"),
         _family("order-events", "The life of orders", "symbol"),
         _family("trade-events", "Executions and settlements", "symbol"),

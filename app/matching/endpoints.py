@@ -17,6 +17,7 @@ from app.matching.settings import MatchingSettings
 from app.matching.store import Store
 from app.matching.term import Parts
 from app.matching_client.commands import (
+    BOOKS_PATH,
     COMMANDS_PATH,
     DEPTH_PATH,
     LARGEST_DEPTH,
@@ -25,6 +26,7 @@ from app.matching_client.commands import (
     RESULTS,
     Commands,
     Depth,
+    PublishedBooks,
     Republish,
     Results,
     Symbol,
@@ -64,6 +66,12 @@ async def depth(
 ) -> Depth:
     """The best levels of a book."""
     return engine.depth(symbol, levels)
+
+
+@router.get(BOOKS_PATH, response_model=PublishedBooks)
+async def books(engine: TheEngine) -> Response:
+    """Every book as it was published on the bus last."""
+    return Response(engine.books().model_dump_json(), media_type="application/json")
 
 
 @router.post(RELOAD_RISK_PATH, status_code=204)

@@ -14,5 +14,6 @@ group_size = Histogram(
 leader = Gauge("matching_leader", "1 while this replica is the leader")
 journal_batch = Gauge("matching_journal_batch", "Number of the newest batch of the journal")
 unpublished = Gauge("matching_unpublished", "Commands that are committed but not yet on the bus")
+book_updates = Counter("matching_book_updates", "Order books published, whole or as changes", ["kind"])
 snapshot_batch = Gauge("matching_snapshot_batch", "Batch of the newest snapshot")
 recovery_seconds = Gauge("matching_recovery_seconds", "How long the newest recovery took")

@@ -14,7 +14,7 @@ from app.matching import metrics
 from app.matching.names import PHASE_NAMES
 from app.matching.term import Parts, Term
 from app.matching.writer import InDoubt
-from app.matching_client.commands import NOT_LEADER, Command, Depth, Level, Result
+from app.matching_client.commands import NOT_LEADER, Command, Depth, Level, PublishedBooks, Result
 
 LEASE: Final = "matching-engine"
 _STANDBY_SECONDS: Final = 1.0
@@ -91,6 +91,10 @@ class Engine:
             bids=side(book.bids.depth(levels)),
             asks=side(book.asks.depth(levels)),
         )
+
+    def books(self) -> PublishedBooks:
+        """Every book as it was published last; raises Problem 421 `not-leader`."""
+        return PublishedBooks.model_construct(books=tuple(self._leading().depth.published()))
 
     async def republish(self, symbol: str, after: int) -> None:
         """Begin to publish the changes of a symbol behind `after` again.

@@ -21,6 +21,8 @@ class MatchingSettings(RoleSettings):
     """Commands that may wait for the writer; more are answered with 503 `overloaded`."""
     most_unpublished: int = Field(default=50_000, ge=1, le=1_000_000)
     """Commands that may be committed but not yet on the bus; then nothing more is taken."""
+    book_seconds: float = Field(default=0.1, ge=0.05, le=10)
+    """Between two looks at the order books for what is published of them: Binance's fastest depth stream."""
     snapshot_commands: int = Field(default=50_000, ge=1)
     """Commands after which a snapshot is taken."""
     snapshot_seconds: float = Field(default=300.0, ge=1)

@@ -15,6 +15,7 @@ from app.kit.errors import Unavailable
 from app.kit.lease import LeaseLost
 from app.kit.problems import Problem
 from app.matching import metrics, sessions
+from app.matching.depth import BookPublisher
 from app.matching.plan import Planner, References
 from app.matching.publisher import Publisher
 from app.matching.recovery import recover
@@ -90,6 +91,9 @@ class Term:
             clock=parts.clock,
         )
         self.republisher = Republisher(parts.store, parts.bus, self.books, self.accounts, self.publisher)
+        self.depth = BookPublisher(
+            parts.bus, self.token, self.books, parts.settings.book_seconds, parts.clock
+        )
         self._progress = published
 
     async def run(self) -> None:
@@ -103,6 +107,7 @@ class Term:
                 for work in (
                     self.writer.run,
                     self.publisher.run,
+                    self.depth.run,
                     self._every(_DUE_SECONDS, self._do_what_is_due),
                     self._every(_PROGRESS_SECONDS, self.keep_progress),
                     self._every(_LIMITS_SECONDS, self._look_at_limits),

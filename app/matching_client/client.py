@@ -16,6 +16,7 @@ from app.kit.errors import Unavailable
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
 from app.matching_client.commands import (
+    BOOKS_PATH,
     COMMANDS,
     COMMANDS_PATH,
     DEPTH_PATH,
@@ -25,6 +26,7 @@ from app.matching_client.commands import (
     RESULTS,
     Command,
     Depth,
+    PublishedBooks,
     Republish,
     Result,
 )
@@ -113,6 +115,15 @@ class MatchingClient:
         target = f"{DEPTH_PATH}?{urlencode({'symbol': symbol, 'levels': levels})}"
         body = await _retried(lambda: self._leader.ask("GET", target))
         return self._leader.read(Depth.model_validate_json, body)
+
+    async def books(self) -> PublishedBooks:
+        """Every book as it was published last, for those who begin to follow `book.updates` or lost it.
+
+        Raises:
+            Unavailable: no answer in time.
+        """
+        body = await _retried(lambda: self._leader.ask("GET", BOOKS_PATH))
+        return self._leader.read(PublishedBooks.model_validate_json, body)
 
     async def reload_risk(self) -> None:
         """Let the engine take limits and switches as the database has them now; returns when they count.

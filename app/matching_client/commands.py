@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from app.events.books import BookUpdated
 from app.events.matching import OrderTypeName, SelfTradePreventionName, Side, TimeInForceName
 from app.exchange.terms import MAX_VALUE
 from app.instruments import INSTRUMENTS
@@ -21,6 +22,7 @@ LONGEST_CANCEL_AFTER: Final = 86_400
 COMMANDS_PATH: Final = "/internal/matching/commands"
 REPUBLISH_PATH: Final = "/internal/matching/republish"
 DEPTH_PATH: Final = "/internal/matching/depth"
+BOOKS_PATH: Final = "/internal/matching/books"
 RELOAD_RISK_PATH: Final = "/internal/matching/reload-risk"
 NOT_LEADER: Final = "not-leader"
 """Code of the problem (421) of a replica that is not the leader; its member `leader` is the leader's base URL
@@ -216,6 +218,13 @@ class Depth(_Body):
     """Highest first."""
     asks: tuple[Level, ...]
     """Lowest first."""
+
+
+class PublishedBooks(_Body):
+    """Every book as it was published in `book.updates` last."""
+
+    books: tuple[BookUpdated, ...]
+    """Snapshots, with the epoch and seq of that publication. A book that is missing comes on the bus."""
 
 
 class Republish(_Body):

@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from app.events import accounts, matching, prices, trading
+from app.events import accounts, books, matching, prices, trading
 from app.events.envelope import Envelope
 from app.events.registry import FAMILIES, Payload, event, schema_of, topic_of
 
-MODULES = (accounts, matching, prices, trading)
+MODULES = (accounts, books, matching, prices, trading)
 SEEDED = {
     "order-events": {"OrderCreated", "OrderModified", "OrderCancelled"},
     "trade-events": {"TradeExecuted", "TradeSettled"},
@@ -19,6 +19,7 @@ SEEDED = {
     "user-events": {"UserCreated", "KYCApproved"},
     "price.updates": {"PriceTick"},
     "matching.output": {"MatchingOutput"},
+    "book.updates": {"BookUpdated"},
 }
 
 

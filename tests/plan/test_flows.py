@@ -47,6 +47,7 @@ ALLOWED = {
     ("market-data", "kafka", 9092),
     ("price-collector", "redis", 6379),
     ("price-collector", "kafka", 9092),
+    ("price-service", "matching-engine", 8089),
     ("price-service", "redis", 6379),
     ("price-service", "kafka", 9092),
     ("migrate", "postgresql", 5432),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 
+from app.instruments import INSTRUMENTS
 from app.matching_client.client import MatchingClient
 from app.matching_client.commands import Place
 from tests.app.platform import running
@@ -28,6 +29,9 @@ async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
         assert result.reason == "insufficient_funds"
         depth = await client.depth("BTC-USD", 5)
         assert (depth.phase, depth.bids) == ("continuous", ())
+        books = (await client.books()).books
+        assert {book.symbol for book in books} == set(INSTRUMENTS)
+        assert {(book.kind, book.epoch, book.seq, book.bids) for book in books} == {("snapshot", "1", 1, ())}
         await client.reload_risk()
         await client.republish("BTC-USD", 0)
         await client.close()
