@@ -30,6 +30,7 @@ Out = Annotated[Path | None, typer.Option(help="Directory for result.json and re
 Remote = Annotated[
     bool, typer.Option("--allow-remote", help="Load a target outside this machine and its clusters.")
 ]
+Ca = Annotated[Path | None, typer.Option(help="Certificates (PEM) to trust for https and wss.")]
 Symbols = Annotated[str, typer.Option(help="Symbols, separated by commas.")]
 
 
@@ -51,6 +52,7 @@ def http(
     p99_ms: P99 = None,
     failed: Failed = 0,
     out: Out = None,
+    ca: Ca = None,
     allow_remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,8 @@ def http(
         if (parts.scheme, parts.netloc) != urlsplit(urls[0])[:2]:
             raise TradestackError(f"{url} is another server than {urls[0]}")
     schedule = Schedule(rate, seconds, count, arrival, seed)
-    document = runs.http(urls, schedule, connections, timeout, Limits(p99_ms, failed))
+    tls = target.trusted(urls, ca)
+    document = runs.http(urls, schedule, connections, timeout, Limits(p99_ms, failed), tls)
     _finish(document, out, as_json=as_json)
 
 
@@ -77,7 +80,10 @@ def orders(
         typer.Option("--price", help="SYMBOL=PRICE to place around; else the instrument's first."),
     ] = None,
     tokens: Annotated[Path | None, typer.Option(help="File of access tokens, one a line.")] = None,
-    email: Annotated[str | None, typer.Option(help="Log in as this user, without --tokens.")] = None,
+    users: Annotated[
+        Path | None, typer.Option(help="File of users, an email and a password a line; tokens are renewed.")
+    ] = None,
+    email: Annotated[str | None, typer.Option(help="Log in as this user, without a file.")] = None,
     password: Annotated[
         str | None, typer.Option(envvar="TRADESTACK_LOADTEST_PASSWORD", help="Of the user.")
     ] = None,
@@ -94,6 +100,7 @@ def orders(
     p99_ms: P99 = None,
     failed: Failed = 0,
     out: Out = None,
+    ca: Ca = None,
     allow_remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
@@ -102,27 +109,51 @@ def orders(
     from infra.loadtest import runs, target
     from infra.loadtest.arrival import Schedule
     from infra.loadtest.result import Limits
+    from infra.loadtest.users import Users, read_accounts, read_tokens
 
     target.check(url, ("http", "https"), allow_remote=allow_remote)
     markets = requests.markets(_listed(symbols), _prices(prices or []))
+    at = target.check(auth_url or url, ("http", "https"), allow_remote=allow_remote)
+    tls = target.trusted([url, at.geturl()], ca)
+    if sum((tokens is not None, users is not None, email is not None)) != 1:
+        raise typer.BadParameter("orders need one of --tokens, --users, and --email with --password")
     if tokens is not None:
-        held = requests.read_tokens(tokens)
-    elif email and password:
-        at = target.check(auth_url or url, ("http", "https"), allow_remote=allow_remote)
-        held = [requests.log_in(at, email, password)]
+        held = Users.of_tokens(read_tokens(tokens), seconds)
+    elif users is not None:
+        held = Users.logged_in(at, read_accounts(users), tls)
+    elif email is not None and password is not None:
+        held = Users.logged_in(at, [(email, password)], tls)
     else:
-        raise typer.BadParameter("orders need --tokens, or --email and --password")
+        raise typer.BadParameter("a password is needed", param_hint="--password")
     schedule = Schedule(rate, seconds, count, arrival, seed)
-    document = runs.orders(url, held, markets, schedule, connections, timeout, Limits(p99_ms, failed))
+    document = runs.orders(url, held, markets, schedule, connections, timeout, Limits(p99_ms, failed), tls)
     _finish(document, out, as_json=as_json)
 
 
 @app.command()
 def ws(
-    url: Annotated[str, typer.Argument(help="Of the price stream, such as ws://127.0.0.1:8080/ws.")],
+    urls: Annotated[
+        list[str],
+        typer.Argument(
+            help="Of the price stream, such as ws://127.0.0.1:8080/ws; connections take turns.",
+            metavar="URL…",
+        ),
+    ],
     symbols: Symbols = "BTC-USD,ETH-USD",
     each: Annotated[int, typer.Option(help="Symbols of a connection, taken in turn.", min=1, max=500)] = 1,
+    channels: Annotated[
+        str, typer.Option(help="Such as ticker,trades,candles:1m; without any, what servers give.")
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Connect again when asked to, and go on without a gap.")
+    ] = False,
     connections: Connections = 100,
+    clients_per_address: Annotated[
+        int | None,
+        typer.Option(
+            help="Connections of one source address of 127.0.0.0/8; else all have one.", min=1, max=20_000
+        ),
+    ] = None,
     connect_rate: Annotated[
         float, typer.Option(help="Connections opened a second.", min=0.1, max=5_000)
     ] = 200,
@@ -132,10 +163,13 @@ def ws(
         float, typer.Option(help="How long to listen once all are open.", min=0.1, max=86_400)
     ] = 10,
     count: Annotated[int, typer.Option(help="Messages at most.", min=1, max=MAX_COUNT)] = MAX_COUNT,
-    timeout: Annotated[float, typer.Option(help="Seconds for a handshake.", min=0.1, max=600)] = 10,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for a handshake, and to come back.", min=0.1, max=600)
+    ] = 10,
     p99_ms: P99 = None,
     failed: Failed = 0,
     out: Out = None,
+    ca: Ca = None,
     allow_remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
@@ -143,28 +177,34 @@ def ws(
     from infra.loadtest import runs, target
     from infra.loadtest.arrival import Schedule
     from infra.loadtest.result import Limits
+    from infra.loadtest.stream import Listening
 
-    target.check(url, ("ws", "wss"), allow_remote=allow_remote)
+    for url in urls:
+        parts = target.check(url, ("ws", "wss"), allow_remote=allow_remote)
+        if clients_per_address is not None:
+            target.check_sources(parts)
     names = _listed(symbols)
+    listening = Listening(
+        urls=urls,
+        symbols=names,
+        each=min(each, len(names)),
+        channels=_listed(channels) if channels else (),
+        resume=resume,
+        clients_per_address=clients_per_address,
+        tls=target.trusted(urls, ca),
+        timeout=timeout,
+    )
     # Poisson arrivals have no end of their own in time: their number is what bounds them.
     opening = float("inf") if arrival is Arrival.POISSON else connections / connect_rate
-    document = runs.ws(
-        url,
-        names,
-        min(each, len(names)),
-        Schedule(connect_rate, opening, connections, arrival, seed),
-        seconds,
-        count,
-        timeout,
-        Limits(p99_ms, failed),
-    )
+    schedule = Schedule(connect_rate, opening, connections, arrival, seed)
+    document = runs.ws(listening, schedule, seconds, count, Limits(p99_ms, failed))
     _finish(document, out, as_json=as_json)
 
 
-def _listed(symbols: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in symbols.split(",") if name.strip()))
+def _listed(text: str) -> list[str]:
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise typer.BadParameter("at least one symbol is needed", param_hint="--symbols")
+        raise typer.BadParameter(f"{text!r} names nothing: names are separated by commas")
     return names
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable
@@ -87,7 +88,8 @@ class HttpLoad:
 
     Requests that find no free connection wait for one, and their latency includes the wait. A connection that
     breaks is opened again; what was on it is told as status "lost". What has no answer when the run ends is
-    `unanswered`, and its age at that moment counts as its latency.
+    `unanswered`, and its age at that moment counts as its latency. `tls` is for https; None trusts what the
+    system trusts.
     """
 
     def __init__(
@@ -99,8 +101,10 @@ class HttpLoad:
         connections: int,
         timeout: float = 60.0,
         answered: Answered | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._origin = origin
+        self._tls = tls
         self._request = request
         self._schedule = schedule
         self._wanted = connections
@@ -191,7 +195,7 @@ class HttpLoad:
         host, secure = self._origin.hostname or "", self._origin.scheme == "https"
         port = self._origin.port or (443 if secure else 80)
         _, connection = await asyncio.get_running_loop().create_connection(
-            lambda: _Connection(self), host, port, ssl=secure or None
+            lambda: _Connection(self), host, port, ssl=(self._tls or True) if secure else None
         )
         self._all.add(connection)
         self._free(connection)

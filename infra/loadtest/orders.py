@@ -4,8 +4,6 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from pathlib import Path
-from urllib.parse import SplitResult
 
 from infra.errors import TradestackError
 
@@ -14,7 +12,10 @@ Market = tuple[str, str, str]
 
 
 class OrderRequests:
-    """Makes the request of each number: users take turns, everything else is chosen by `seed`."""
+    """Makes the request of each number: users take turns, everything else is chosen by `seed`.
+
+    `tokens` is asked at each request, so that it may hold newer ones then.
+    """
 
     def __init__(
         self, host: str, tokens: Sequence[str], markets: Mapping[str, Market], *, seed: int, run: str
@@ -69,36 +70,3 @@ def markets(symbols: Sequence[str], middles: Mapping[str, Decimal]) -> dict[str,
         )
         for symbol in symbols
     }
-
-
-def read_tokens(path: Path) -> list[str]:
-    """Access tokens, one a line.
-
-    Raises:
-        TradestackError: the file cannot be read, has none, or has what no token is.
-    """
-    try:
-        tokens = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TradestackError(f"{path} cannot be read: {error}") from None
-    if not tokens or not all(token.isascii() for token in tokens):
-        raise TradestackError(f"{path} holds no access tokens, one a line")
-    return tokens
-
-
-def log_in(origin: SplitResult, email: str, password: str) -> str:
-    """The access token of a user without second factor.
-
-    Raises:
-        TradestackError: the role `auth` does not answer or does not let the user in.
-    """
-    import httpx
-
-    url = f"{origin.scheme}://{origin.netloc}/api/auth/login"
-    try:
-        answer = httpx.post(url, json={"email": email, "password": password}, trust_env=False, timeout=30)
-    except httpx.HTTPError as error:
-        raise TradestackError(f"{url}: {error}") from None
-    if answer.status_code != 200 or "access_token" not in answer.json():
-        raise TradestackError(f"{url} did not let {email} in: {answer.status_code} {answer.text[:300]}")
-    return str(answer.json()["access_token"])

@@ -59,8 +59,11 @@ def of_stream(target: str, settings: dict[str, Any], load: StreamLoad, limits: L
         "gaps_untold": load.untold_gaps,
         "connections_with_gaps": sum(gap > 0 for gap in gaps),
         "most_gaps_of_a_connection": max(gaps, default=0),
-        "ticks_repeated": load.repeated,
-        "ticks_from_the_future": load.clock_behind,
+        "messages_repeated": load.repeats,
+        "messages_from_the_future": load.clock_behind,
+        "reconnects": load.reconnects,
+        "streams_resumed_whole": load.resumed_whole,
+        "streams_resumed_anew": load.resumed_anew,
     }
     found = _document("ws", target, settings, load, limits, load.failures, load.due)
     if load.complete and load.due < settings["connections"]:

@@ -2,8 +2,9 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
+from ssl import SSLContext
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -15,7 +16,8 @@ from infra.loadtest.arrival import Schedule
 from infra.loadtest.http import HttpLoad
 from infra.loadtest.orders import Market, OrderRequests
 from infra.loadtest.result import Limits
-from infra.loadtest.stream import StreamLoad, allow_files
+from infra.loadtest.stream import Listening, StreamLoad, allow_files
+from infra.loadtest.users import Users
 from infra.progress import Step, Steps
 
 _REFRESH_SECONDS = 0.5
@@ -27,9 +29,14 @@ class _Load(Protocol):
 
 
 def http(
-    urls: Sequence[str], schedule: Schedule, connections: int, timeout: float, limits: Limits
+    urls: Sequence[str],
+    schedule: Schedule,
+    connections: int,
+    timeout: float,
+    limits: Limits,
+    tls: SSLContext | None = None,
 ) -> dict[str, Any]:
-    """GET URLs of one server in turn; returns the result.
+    """GET URLs of one server in turn; returns the result. `tls` is for https.
 
     Raises:
         TradestackError: the server cannot be reached.
@@ -44,7 +51,7 @@ def http(
     def request(number: int) -> bytes:
         return requests[number % len(requests)]
 
-    load = HttpLoad(origin, request, schedule, connections=connections, timeout=timeout)
+    load = HttpLoad(origin, request, schedule, connections=connections, timeout=timeout, tls=tls)
     _run_requests(load, schedule, connections)
     settings = {"urls": list(urls), **_settings(schedule, connections, timeout, limits)}
     return result.of_requests("http", f"{origin.scheme}://{origin.netloc}", settings, load, limits)
@@ -52,65 +59,62 @@ def http(
 
 def orders(
     url: str,
-    tokens: Sequence[str],
+    users: Users,
     markets: Mapping[str, Market],
     schedule: Schedule,
     connections: int,
     timeout: float,
     limits: Limits,
+    tls: SSLContext | None = None,
 ) -> dict[str, Any]:
-    """Place limit orders of the users of `tokens`, who take turns; returns the result.
+    """Place limit orders of users, who take turns; returns the result. `tls` is for https.
 
     Raises:
         TradestackError: the server cannot be reached.
     """
     origin = urlsplit(url)
     run = f"load-{secrets.token_hex(6)}"
-    requests = OrderRequests(origin.netloc, tokens, markets, seed=schedule.seed, run=run)
-    load = HttpLoad(origin, requests, schedule, connections=connections, timeout=timeout)
-    _run_requests(load, schedule, connections)
+    requests = OrderRequests(origin.netloc, users.tokens, markets, seed=schedule.seed, run=run)
+    load = HttpLoad(origin, requests, schedule, connections=connections, timeout=timeout, tls=tls)
+    _run_requests(load, schedule, connections, users.keep_fresh)
     settings = {
         "middle_prices": {symbol: market[0] for symbol, market in markets.items()},
-        "users": len(tokens),
+        "users": len(users.tokens),
         "client_order_ids": f"{run}-*",
         **_settings(schedule, connections, timeout, limits),
     }
-    return result.of_requests("orders", f"{origin.scheme}://{origin.netloc}", settings, load, limits)
+    document = result.of_requests("orders", f"{origin.scheme}://{origin.netloc}", settings, load, limits)
+    document["figures"] |= {"tokens_renewed": users.renewed, "renewals_failed": users.renewals_failed}
+    return document
 
 
 def ws(
-    url: str,
-    symbols: Sequence[str],
-    each: int,
-    schedule: Schedule,
-    hold: float,
-    max_messages: int,
-    timeout: float,
-    limits: Limits,
+    listening: Listening, schedule: Schedule, hold: float, max_messages: int, limits: Limits
 ) -> dict[str, Any]:
-    """Listen to the price stream on `schedule.count` connections, `each` of so many symbols in turn.
+    """Listen to the price stream on `schedule.count` connections.
 
     Raises:
         TradestackError: the system does not let a process have as many connections.
     """
     allow_files(schedule.count)
-    load = StreamLoad(
-        url, symbols, each=each, schedule=schedule, hold=hold, max_messages=max_messages, timeout=timeout
-    )
+    load = StreamLoad(listening, schedule=schedule, hold=hold, max_messages=max_messages)
     _run(load, f"{schedule.count} connections for {hold:g} s", schedule.count / schedule.rate + hold)
     settings = {
-        "symbols": list(symbols),
-        "symbols_each": each,
+        "symbols": list(listening.symbols),
+        "symbols_each": listening.each,
+        "channels": list(listening.channels),
+        "resume": listening.resume,
+        "clients_per_address": listening.clients_per_address,
         "connections": schedule.count,
         "connect_rate": schedule.rate,
         "arrival": schedule.arrival.value,
         "seed": schedule.seed,
         "seconds": hold,
         "max_messages": max_messages,
-        "timeout_s": timeout,
+        "timeout_s": listening.timeout,
         "limits": asdict(limits),
     }
-    return result.of_stream(url, settings, load, limits)
+    return result.of_stream(", ".join(listening.urls), settings, load, limits)
 
 
 def _settings(schedule: Schedule, connections: int, timeout: float, limits: Limits) -> dict[str, Any]:
@@ -126,20 +130,29 @@ def _settings(schedule: Schedule, connections: int, timeout: float, limits: Limi
     }
 
 
-def _run_requests(load: HttpLoad, schedule: Schedule, connections: int) -> None:
+_Beside = Callable[[], Coroutine[Any, Any, None]]
+
+
+def _run_requests(
+    load: HttpLoad, schedule: Schedule, connections: int, beside: _Beside | None = None
+) -> None:
     allow_files(connections)
     expected = min(schedule.seconds, schedule.count / schedule.rate)
-    _run(load, f"{schedule.rate:g} requests/s", expected)
+    _run(load, f"{schedule.rate:g} requests/s", expected, beside)
 
 
-def _run(load: _Load, name: str, expected: float) -> None:
+def _run(load: _Load, name: str, expected: float, beside: _Beside | None = None) -> None:
     with Steps().step(name, estimate_s=expected) as step:
-        uvloop.run(_watch(load, step))
+        uvloop.run(_watch(load, step, beside))
 
 
-async def _watch(load: _Load, step: Step) -> None:
+async def _watch(load: _Load, step: Step, beside: _Beside | None) -> None:
+    """Show how a load goes; what goes on `beside` it ends with it."""
+    helping = asyncio.create_task(beside()) if beside is not None else None
     work = asyncio.create_task(load.run(stop_on_signal()))
     while not work.done():
         await asyncio.wait((work,), timeout=_REFRESH_SECONDS)
         step.detail(load.progress())
+    if helping is not None:
+        helping.cancel()
     await work

@@ -3,132 +3,112 @@
 import asyncio
 import contextlib
 import logging
+import random
 import resource
+import ssl
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Any
 
-import orjson
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, ws_connect
 
-from app.price_service.sequence import SequenceTracker, Verdict
 from infra.errors import TradestackError
 from infra.loadtest.arrival import Schedule, until
+from infra.loadtest.client import StreamClient
 from infra.loadtest.latencies import Latencies
+from infra.loadtest.messages import Reader
 
 _SPARE_FILES = 64
 _GOODBYE_SECONDS = 2.0
+_FIRST_SOURCE = IPv4Address("127.1.0.1")
+"""Source addresses begin here; the machine itself uses those below."""
+_BACK_SECONDS = 0.5
+"""Mean of the first wait before a client that was asked back connects again; it doubles with each attempt."""
 
 
-class _Client(WSListener):
-    """One connection: reads the stream of its symbols."""
+@dataclass(frozen=True)
+class Listening:
+    """What the connections of a load listen to."""
 
-    def __init__(self, load: "StreamLoad", symbols: Sequence[str]) -> None:
-        self._load = load
-        self._request = orjson.dumps({"op": "subscribe", "symbols": symbols})
-        self._tracker = SequenceTracker()
-        self.transport: WSTransport | None = None
-        self.gaps = 0
+    urls: Sequence[str]
+    """Servers of one stream; connections take turns."""
+    symbols: Sequence[str]
+    each: int = 1
+    """Symbols of a connection, taken in turn."""
+    channels: Sequence[str] = ()
+    """Such as `ticker` or `candles:1m`; without any the request names none, which means `ticker`."""
+    resume: bool = False
+    """Connect again when the server asks for it, and go on where the streams were left."""
+    clients_per_address: int | None = None
+    """Connections of one source address, 127.1.0.1 and the following; None leaves it to the system."""
+    tls: ssl.SSLContext | None = None
+    """Of `wss`; None trusts what the system trusts."""
+    timeout: float = 10.0
+    """Seconds for a handshake, and to come back."""
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        """Called once, after the handshake."""
-        self.transport = transport
-        self._load.clients.add(self)
-        transport.send(WSMsgType.TEXT, self._request)
-
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Called once, however the connection ended."""
-        self.transport = None
-        self._load.left(self)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Called for each frame; pings are answered before they come here."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.disconnect()
-            return
-        if frame.msg_type != WSMsgType.TEXT:
-            return
-        now = time.time() * 1000
-        self._load.received()
-        try:
-            message = orjson.loads(frame.get_payload_as_memoryview())
-            self._take(message["type"], message, now)
-        except (orjson.JSONDecodeError, KeyError, TypeError):
-            self._load.fail("unreadable")
-
-    def _take(self, kind: str, message: dict[str, Any], now: float) -> None:
-        if kind == "tick":
-            if (at := message.get("time")) is not None:
-                self._load.delivered(now - at)
-            self._observe(message, told=False)
-        elif kind == "snapshot":
-            for tick in message["ticks"]:
-                self._observe(tick, told=True)
-        elif kind == "error":
-            self._load.fail(f"refused: {message['code']}")
-
-    def _observe(self, tick: dict[str, Any], *, told: bool) -> None:
-        verdict = self._tracker.observe(tick["symbol"], tick["epoch"], tick["seq"])
-        if verdict in (Verdict.GAP, Verdict.NEW_EPOCH):
-            self.gaps += 1
-            if told:
-                self._load.told_gaps += 1
-            else:
-                self._load.untold_gaps += 1
-        elif verdict is Verdict.REPEATED and not told:
-            self._load.repeated += 1
+    def names_of(self, number: int) -> list[str]:
+        """The symbols of a connection."""
+        first = number * self.each
+        return [self.symbols[(first + step) % len(self.symbols)] for step in range(self.each)]
 
 
 class StreamLoad:
     """Opens connections at the moments of a schedule, holds all of them for some seconds and listens.
 
-    The delivery latency of a tick is the clock here less the time in the tick, so it is as good as the two
-    clocks agree. Snapshots repeat what may be old and have none. A gap is told when a snapshot covers it, and
-    untold when a tick simply leaves numbers out or begins another epoch.
+    The delivery latency of a message is the clock here less the time in the message, so it is as good as the
+    two clocks agree. Snapshots repeat what may be old and have none. A gap is told when a snapshot covers it,
+    and untold when a continuation simply leaves numbers out or begins another epoch. `around` is entered when
+    all connections are open and left when they were held.
     """
 
     def __init__(
         self,
-        url: str,
-        symbols: Sequence[str],
+        listening: Listening,
         *,
-        each: int,
         schedule: Schedule,
         hold: float,
         max_messages: int,
-        timeout: float,
+        settle: float = 0.0,
+        around: AbstractContextManager[object] | None = None,
     ) -> None:
-        self._url = url
-        self._symbols = symbols
-        self._each = each
+        """`settle` are seconds between the last subscription's answer and the beginning of the holding."""
+        self._listening = listening
         self._schedule = schedule
         self._hold = hold
         self._max_messages = max_messages
-        self._timeout = timeout
+        self._settle = settle
+        self._around = around or nullcontext()
         self._full = asyncio.Event()
         self._ended = False
         self._begun = 0.0
         self._fewer = asyncio.Event()
-        self.clients: set[_Client] = set()
-        self._gaps_of_gone: list[int] = []
+        self._returning: set[asyncio.Task[None]] = set()
+        self.reader = Reader()
+        self.clients: set[StreamClient] = set()
+        self._all: list[StreamClient] = []
         self.connects = Latencies()
         """From when a connection was due to the end of its handshake."""
         self.latencies = Latencies()
         self.failures: dict[str, int] = {}
         self.due = 0
         self.messages = 0
-        self.told_gaps = self.untold_gaps = self.repeated = self.clock_behind = 0
+        self.told_gaps = self.untold_gaps = self.repeats = self.clock_behind = 0
+        self.reconnects = self.resumed_whole = self.resumed_anew = 0
         self.complete = False
         self.seconds = 0.0
+        self.held_from = 0.0
+        """Seconds after the beginning when all connections had been opened."""
         self.held_seconds = 0.0
-        """How long all connections had been opened."""
         self.held_messages = 0
         """Messages of that time."""
 
     @property
     def gaps_by_connection(self) -> list[int]:
         """Gaps of each connection that was ever open, ascending."""
-        return sorted([*self._gaps_of_gone, *(client.gaps for client in self.clients)])
+        return sorted(client.gaps for client in self._all)
 
     def progress(self) -> str:
         """Where the run stands, in words."""
@@ -151,7 +131,7 @@ class StreamLoad:
             if work.done():
                 work.result()
         finally:
-            for task in (work, *waits):
+            for task in (work, *waits, *self._returning):
                 task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await work
@@ -165,26 +145,30 @@ class StreamLoad:
                 await until(due)
                 self.due += 1
                 opening.create_task(self._connect(number, due))
-        self._held_from, before = time.monotonic(), self.messages
-        try:
-            await asyncio.sleep(self._hold)
-        finally:
-            self.held_seconds = time.monotonic() - self._held_from
-            self.held_messages = self.messages - before
+        if self._settle:
+            await self._settled()
+        self.held_from, before = time.monotonic() - self._begun, self.messages
+        with self._around:
+            try:
+                await asyncio.sleep(self._hold)
+            finally:
+                self.held_seconds = time.monotonic() - self._begun - self.held_from
+                self.held_messages = self.messages - before
+
+    async def _settled(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._listening.timeout):
+                while not all(client.subscribed for client in self.clients):  # noqa: ASYNC110 - rare
+                    await asyncio.sleep(0.05)
+        await asyncio.sleep(self._settle)
 
     async def _connect(self, number: int, due: float) -> None:
-        first = number * self._each
-        symbols = [self._symbols[(first + step) % len(self._symbols)] for step in range(self._each)]
+        given = self._listening
+        client = StreamClient(self, number, given.names_of(number), given.channels)
+        self._all.append(client)
         try:
-            async with asyncio.timeout(self._timeout):
-                await ws_connect(
-                    lambda: _Client(self, symbols),
-                    self._url,
-                    websocket_handshake_timeout=self._timeout,
-                    # A redirect could lead to where the load may not go.
-                    max_redirects=0,
-                    read_buffer_init_size=2048,
-                )
+            async with asyncio.timeout(given.timeout):
+                await self._open(client)
         except TimeoutError:
             self.fail("connect: timeout")
         except (OSError, WSError) as error:
@@ -192,10 +176,40 @@ class StreamLoad:
         else:
             self.connects.add(due - self._begun, (time.monotonic() - due) * 1000)
 
+    async def _open(self, client: StreamClient) -> None:
+        given, options = self._listening, dict[str, Any]()
+        if given.clients_per_address is not None:
+            source = _FIRST_SOURCE + client.number // given.clients_per_address
+            options["local_addr"] = (str(source), 0)
+        await ws_connect(
+            lambda: client,
+            given.urls[client.number % len(given.urls)],
+            ssl_context=given.tls,
+            websocket_handshake_timeout=given.timeout,
+            # A redirect could lead to where the load may not go.
+            max_redirects=0,
+            read_buffer_init_size=2048,
+            **options,
+        )
+
+    async def _return(self, client: StreamClient) -> None:
+        pause = _BACK_SECONDS
+        try:
+            async with asyncio.timeout(self._listening.timeout):
+                while True:
+                    # Spread, as clients that return all at once would only bring the next server down.
+                    await asyncio.sleep(random.uniform(0, 2 * pause))  # noqa: S311 - jitter
+                    pause *= 2
+                    with contextlib.suppress(OSError, WSError):
+                        await self._open(client)
+                        self.reconnects += 1
+                        return
+        except TimeoutError:
+            self.fail("not back in time")
+
     async def _end(self) -> None:
         self._ended = True
         self.seconds = time.monotonic() - self._begun
-        self._gaps_of_gone = self.gaps_by_connection
         for client in self.clients:
             if client.transport is not None:
                 client.transport.send_close()
@@ -209,32 +223,59 @@ class StreamLoad:
                 client.transport.disconnect(graceful=False)
         self.clients.clear()
 
-    def left(self, client: _Client) -> None:
-        """A connection ended."""
+    def joined(self, client: StreamClient) -> None:
+        """See `client.Load`."""
+        self.clients.add(client)
+
+    def left(self, client: StreamClient) -> None:
+        """See `client.Load`."""
         self.clients.discard(client)
         self._fewer.set()
-        if not self._ended:
-            self._gaps_of_gone.append(client.gaps)
+        if self._ended:
+            return
+        if self._listening.resume and client.asked_back:
+            task = asyncio.get_running_loop().create_task(self._return(client))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+        else:
             self.fail("lost")
 
     def received(self) -> None:
-        """A message came."""
+        """See `client.Load`."""
         self.messages += 1
         if self.messages >= self._max_messages:
             self._full.set()
 
     def delivered(self, ms: float) -> None:
-        """A tick came `ms` after its time."""
+        """See `client.Load`."""
         if self._ended:
             return
         if ms < 0:
-            # Ticks have whole milliseconds, so only another clock can be ahead of ours.
+            # Messages have whole milliseconds, so only another clock can be ahead of ours.
             self.clock_behind += 1
             ms = 0.0
         self.latencies.add(time.monotonic() - self._begun, ms)
 
+    def gap(self, *, told: bool) -> None:
+        """See `client.Load`."""
+        if told:
+            self.told_gaps += 1
+        else:
+            self.untold_gaps += 1
+
+    def repeated(self) -> None:
+        """See `client.Load`."""
+        self.repeats += 1
+
+    def recovered(self, *, whole: bool) -> None:
+        """See `client.Load`."""
+        if whole:
+            self.resumed_whole += 1
+        else:
+            self.resumed_anew += 1
+
     def fail(self, what: str) -> None:
-        """Count a failure."""
+        """See `client.Load`."""
         if not self._ended:
             self.failures[what] = self.failures.get(what, 0) + 1
 

@@ -15,10 +15,12 @@ from app.wallet.deposits import Deposit
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
 from infra.errors import TradestackError
-from infra.loadtest import orders, result, stream, target
+from infra.loadtest import orders, result, target
 from infra.loadtest.arrival import Schedule
+from infra.loadtest.client import StreamClient
 from infra.loadtest.result import Limits
-from infra.loadtest.stream import StreamLoad
+from infra.loadtest.stream import Listening, StreamLoad
+from infra.loadtest.users import Users, read_tokens
 from tests.app.auth.issuer import publishing
 from tests.app.orders.orders import ANN, BOB
 from tests.app.platform import Platform, running
@@ -38,15 +40,13 @@ async def publish(platform: Platform, *seqs: int, symbol: str = "BTC-USD") -> No
 
 def load_of(platform: Platform, connections: int = 4, **changes: Any) -> StreamLoad:
     given = {
-        "each": 1,
         "schedule": Schedule(1000, connections / 1000, connections),
         "hold": 60.0,
         "max_messages": 1000,
-        "timeout": 10.0,
         **changes,
     }
     url = platform.url("price-service", "/ws").replace("http", "ws")
-    return StreamLoad(url, ["BTC-USD", "ETH-USD"], **given)
+    return StreamLoad(Listening([url], ["BTC-USD", "ETH-USD"]), **given)
 
 
 async def until(load: StreamLoad, messages: int) -> None:
@@ -76,14 +76,15 @@ async def test_delivery_and_told_gaps_of_the_price_stream(tmp_path: Path) -> Non
 
 
 async def test_untold_gaps_fail() -> None:
-    load = StreamLoad("ws://x", ["A"], each=1, schedule=Schedule(1, 1), hold=1, max_messages=9, timeout=1)
-    client = stream._Client(load, ["A"])
+    load = StreamLoad(Listening(["ws://x"], ["A"]), schedule=Schedule(1, 1), hold=1, max_messages=9)
+    client = StreamClient(load, 0, ["A"], ())
     for seq in (1, 2, 2, 5):
-        client._take("tick", {"symbol": "A", "epoch": "e", "seq": seq, "time": 0}, 5.0)
-    load.complete, load.clients = True, {client}
+        body = {"type": "tick", "symbol": "A", "epoch": "e", "seq": seq, "time": 0}
+        client.take(json.dumps(body).encode(), 5.0)
+    load.complete = True
     found = result.of_stream("ws://x", {"connections": 0}, load, Limits())
     assert found["figures"]["gaps_untold"] == 1
-    assert found["figures"]["ticks_repeated"] == 1
+    assert found["figures"]["messages_repeated"] == 1
     assert result.exit_code(found) == 1
 
 
@@ -158,17 +159,19 @@ async def test_a_user_logs_in(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=platform.url("auth"), trust_env=False, timeout=30) as client:
             (await client.post("/api/auth/register", json=account)).raise_for_status()
         origin = target.check(platform.url("auth"), ("http",), allow_remote=False)
-        token = await asyncio.to_thread(orders.log_in, origin, account["email"], PASSWORD)
-        assert token.count(".") == 2
+        accounts = [(account["email"], PASSWORD)]
+        users = await asyncio.to_thread(Users.logged_in, origin, accounts, None)
+        assert users.tokens[0].count(".") == 2
+        wrong = [(account["email"], "something else 123")]
         with pytest.raises(TradestackError, match="401"):
-            await asyncio.to_thread(orders.log_in, origin, account["email"], "something else 123")
+            await asyncio.to_thread(Users.logged_in, origin, wrong, None)
 
 
 def test_markets_and_tokens_are_checked(tmp_path: Path) -> None:
     with pytest.raises(TradestackError, match="NO-SUCH"):
         orders.markets(["BTC-USD", "NO-SUCH"], {})
     with pytest.raises(TradestackError, match="cannot be read"):
-        orders.read_tokens(tmp_path / "none")
+        read_tokens(tmp_path / "none")
     (tmp_path / "empty").write_text("\n")
     with pytest.raises(TradestackError, match="no access tokens"):
-        orders.read_tokens(tmp_path / "empty")
+        read_tokens(tmp_path / "empty")
