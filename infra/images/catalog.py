@@ -43,6 +43,13 @@ class Image:
 
 
 _SYSTEM_IMAGES = ("pause", "coredns", "metrics-server", "local-path-provisioner")
+_CONTROLLERS = (
+    "envoy-gateway",
+    "keda-adapter",
+    "keda-operator",
+    "prometheus-operator",
+    "prometheus-config-reloader",
+)
 
 CATALOG: dict[str, Image] = {
     image.name: image
@@ -60,7 +67,11 @@ CATALOG: dict[str, Image] = {
         Image("postgres", folder="postgres", parent="base", estimate_s=45),
         Image("redis", folder="redis", parent="base", estimate_s=20),
         Image("kafka", folder="kafka", parent="base", artifact=Artifact.JARS, estimate_s=60),
+        Image("envoy", folder="envoy", parent="base", estimate_s=25),
+        Image("prometheus", folder="prometheus", parent="base", estimate_s=25),
+        Image("alertmanager", folder="alertmanager", parent="base", estimate_s=15),
         *(Image(name, folder="static", artifact=Artifact.BINARY, estimate_s=3) for name in _SYSTEM_IMAGES),
+        *(Image(name, folder="controller", artifact=Artifact.BINARY, estimate_s=6) for name in _CONTROLLERS),
     )
 }
 """Every image by name, parents before the images that start from them."""

