@@ -13,8 +13,6 @@ class Kind(StrEnum):
 
     SERVICE = "service"
     """Any number of equal replicas behind a Service."""
-    SINGLETON = "singleton"
-    """At most one replica at a time; the old one ends before the new one starts."""
     TASK = "task"
     """Runs to completion once for each revision of the app: migrations, topic creation."""
     JOB = "job"
@@ -137,13 +135,14 @@ ROLES: dict[str, Role] = {
         ),
         Role(
             name="price-collector",
-            summary="The one source of price updates",
-            kind=Kind.SINGLETON,
+            summary="The one source of price updates: one replica collects, the other stands by",
+            kind=Kind.SERVICE,
             entry="app.price_collector.service:serve",
             port=8084,
             resources=_SMALL,
-            needs=frozenset({Need.BUS, Need.CACHE}),
-            secrets=frozenset({"app_cache_password"}),
+            replicas=2,
+            needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
+            secrets=frozenset({"app_database_password", "app_cache_password"}),
         ),
         Role(
             name="price-service",
@@ -153,7 +152,7 @@ ROLES: dict[str, Role] = {
             port=8083,
             resources=_SMALL,
             needs=frozenset({Need.BUS, Need.CACHE}),
-            calls=frozenset({"matching-engine"}),
+            calls=frozenset({"market-data", "matching-engine"}),
             routes=("/ws",),
             scaling=Scaling(minimum=2, maximum=20, removed_per_minute=1),
             drain_seconds=20,

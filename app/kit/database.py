@@ -121,8 +121,9 @@ class Database:
 
 
 def _is_refused(error: DBAPIError) -> bool:
-    """Whether the user was not let in, as while a rotated password is on its way here (SQLSTATE class 28)."""
-    return str(getattr(error.orig, "sqlstate", "")).startswith("28")
+    """Whether nobody is let in, by the SQLSTATE: class 28, as while a rotated password is on its way here, and
+    57P, as while the server is stopped or starts."""
+    return str(getattr(error.orig, "sqlstate", "")).startswith(("28", "57P"))
 
 
 class _Sqlite(SQLiteDialect_aiosqlite):

@@ -1,8 +1,10 @@
 """The one source of price updates: feed → sequence numbers → cache → bus."""
 
 import asyncio
+import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 
 from prometheus_client import Counter, Gauge
 
@@ -13,10 +15,14 @@ from app.kit import logs, web
 from app.kit.bus import Bus, Record
 from app.kit.cache import Cache
 from app.kit.errors import Unavailable
+from app.kit.lease import Lease, LeaseLost
 from app.kit.runtime import Runtime
 from app.price_collector.feeds import Quote
 from app.price_collector.feeds.choice import choose
+from app.price_collector.feeds.common import Backoff
+from app.price_collector.leadership import LEASE, Candidate, Term
 from app.price_collector.sequencer import Sequencer
+from app.price_collector.settings import CollectorSettings
 from app.prices import read_latest, symbols_kept, write_latest
 
 TOPIC = "price.updates"
@@ -25,6 +31,8 @@ _BUFFER = 5000
 _BATCH = 500
 _CACHE_PAUSE = 2.0
 """Seconds without a try after the cache did not answer."""
+_LONGEST_PAUSE = 5.0
+"""Seconds between two attempts to use the bus, at most."""
 
 _log = logs.get(__name__)
 _published = Counter("price_ticks_published_total", "Ticks stored by the bus")
@@ -40,40 +48,60 @@ class Collector:
     readers see as a gap; the other way round a restart would give a number out twice. When the cache cannot
     be written a new epoch begins, which it never hears of, so that resuming from its old content cannot
     repeat a number either.
+
+    `confirm` is awaited before anything is written, and raises when this replica may not write any more.
     """
 
-    def __init__(self, bus: Bus, cache: Cache) -> None:
+    def __init__(self, bus: Bus, cache: Cache, confirm: Callable[[], Awaitable[None]] | None = None) -> None:
         self._bus = bus
         self._cache = cache
+        self._confirm = confirm or _always
         self._sequencer = Sequencer({})
         self._cache_holds_epoch = True
         self._cache_retry_at = 0.0
         self._buffer: deque[PriceTick] = deque()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self.taking = asyncio.Lock()
+        """Held from the numbering of quotes until they are queued; who cancels `take` outside loses none."""
+        self._empty = asyncio.Event()
+        self._empty.set()
 
-    async def resume(self) -> dict[str, PriceTick]:
-        """Go on from the ticks in the cache; returns them, empty for a new start."""
+    async def resume(self, *, anew: bool = False) -> dict[str, PriceTick]:
+        """Go on from the ticks in the cache; returns them, empty for a new start.
+
+        With `anew`, prices and the day's figures go on, but in an epoch of its own: whoever numbered before
+        may not have ended.
+        """
         latest = await read_latest(self._cache)
         known = {symbol: tick for symbol, tick in latest.items() if symbol in INSTRUMENTS}
         self._sequencer = Sequencer(known)
-        if known and await symbols_kept(self._cache) - latest.keys():
+        if anew or (known and await symbols_kept(self._cache) - latest.keys()):
             self._sequencer.new_epoch()  # in the old one, those that cannot be read would be numbered twice
-        _epochs.inc(0 if known else 1)
-        _log.info("resumed" if known else "new epoch", epoch=self._sequencer.epoch, symbols=len(known))
+        begins = anew or not known
+        _epochs.inc(1 if begins else 0)
+        _log.info("new epoch" if begins else "resumed", epoch=self._sequencer.epoch, symbols=len(known))
         return known
 
     async def take(self, quotes: Sequence[Quote], *, wait: bool = False) -> None:
         """Number quotes and queue them; with `wait`, wait for room instead of dropping the oldest."""
         if not quotes:
             return
-        while wait and len(self._buffer) > _BUFFER - len(quotes):
-            self._room.clear()
-            await self._room.wait()
-        ticks = await self._remember(self._sequencer.number(quotes))
-        self._buffer.extend(ticks)
-        self._trim()
-        self._news.set()
+        async with self.taking:
+            while wait and len(self._buffer) > _BUFFER - len(quotes):
+                self._room.clear()
+                await self._room.wait()
+            await self._confirm()
+            ticks = await self._remember(self._sequencer.number(quotes))
+            self._buffer.extend(ticks)
+            self._trim()
+            self._empty.clear()
+            self._news.set()
+
+    async def drain(self) -> bool:
+        """Wait until everything is published; returns whether the cache knows it all, too."""
+        await self._empty.wait()
+        return self._cache_holds_epoch
 
     async def _remember(self, ticks: list[PriceTick]) -> list[PriceTick]:
         """Write ticks to the cache, or renumber them in an epoch that the cache does not know."""
@@ -102,10 +130,12 @@ class Collector:
             batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
             if not batch:
                 self._news.clear()
+                self._empty.set()
                 continue
             try:
+                await self._confirm()
                 await self._bus.publish(TOPIC, [_record(tick) for tick in batch])
-            except Unavailable:
+            except (Unavailable, LeaseLost):
                 self._buffer.extendleft(reversed(batch))
                 self._trim()
                 raise
@@ -127,21 +157,104 @@ def _record(tick: PriceTick) -> Record:
     return Record(tick.symbol, envelope.encode())
 
 
+async def _always() -> None:
+    """A collector that is alone may always go on."""
+
+
+class _Server(web.HttpServer):
+    """Goes on answering probes until what this replica leads is handed over."""
+
+    candidate: Candidate
+
+    async def drain(self, seconds: float) -> None:
+        """See `Server`."""
+        await asyncio.wait((asyncio.ensure_future(self.candidate.ended()),), timeout=seconds)
+        await super().drain(seconds)
+
+
 async def serve(runtime: Runtime) -> None:
     """Run the role."""
-    settings = runtime.settings
-    collector = Collector(runtime.backends.bus, runtime.backends.cache)
-    started = False
+    settings = CollectorSettings.load()
+    backends = runtime.backends
+    lead = Lead(runtime)
+    lease = Lease(backends.database, LEASE, f"http://{socket.gethostname()}"[:200], settings.lease_seconds)
+    candidate = Candidate(lease, backends.cache, settings.lease_seconds, lead.run, lead.finish)
+    server = _Server(runtime, web.create_app(runtime))
+    server.candidate = candidate
 
-    async def collect() -> None:
-        nonlocal started
-        latest = {} if started else await collector.resume()
-        feed = choose(settings, runtime.backends.bus, latest)
-        if not started and not latest:
-            async for quotes in feed.history():
-                await collector.take(quotes, wait=True)
-        started = True
-        async for quotes in feed.stream():
-            await collector.take(quotes)
+    async def stand() -> None:
+        await candidate.run(runtime.stopping)
 
-    await runtime.serve(web.HttpServer(runtime, web.create_app(runtime)), collect, collector.publish)
+    await runtime.serve(server, stand)
+
+
+class Lead:
+    """What the leader does."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._collector: Collector | None = None
+        self._collecting: asyncio.Task[None] | None = None
+
+    async def run(self, term: Term) -> None:
+        """Collect and publish until cancelled.
+
+        Raises:
+            LeaseLost: this replica may not any more.
+            Unavailable: the cache does not tell where to go on.
+        """
+        backends = self._runtime.backends
+        collector = Collector(backends.bus, backends.cache, term.confirm)
+        latest = await collector.resume(anew=not term.continues)
+        feed = choose(self._runtime.settings, backends.bus, latest)
+        told = bool(latest)
+
+        async def collect() -> None:
+            nonlocal told
+            if not told:
+                async for quotes in feed.history():
+                    await collector.take(quotes, wait=True)
+                told = True
+            stream = feed.stream()
+            async with aclosing(stream) as batches:  # type: ignore[type-var]
+                async for quotes in batches:
+                    await collector.take(quotes)
+
+        self._collector = collector
+        self._collecting = asyncio.create_task(_again(collect))
+        publishing = asyncio.create_task(_again(collector.publish))
+        try:
+            done, _ = await asyncio.wait((self._collecting, publishing), return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                if not task.cancelled():
+                    task.result()
+        finally:
+            for task in (self._collecting, publishing):
+                task.cancel()
+            await asyncio.gather(self._collecting, publishing, return_exceptions=True)
+            self._collector = self._collecting = None
+
+    async def finish(self) -> bool:
+        """Take nothing new and publish what there is, while `run` still runs; see `Candidate`."""
+        collector, collecting = self._collector, self._collecting
+        if collector is None or collecting is None:
+            return False
+        async with collector.taking:
+            collecting.cancel()
+            await asyncio.wait((collecting,))
+        return await collector.drain()
+
+
+async def _again(work: Callable[[], Awaitable[None]]) -> None:
+    """Run for ever what fails now and then; raises LeaseLost."""
+    pause = Backoff(_LONGEST_PAUSE)
+    while True:
+        try:
+            await work()
+        except LeaseLost:
+            raise
+        except Unavailable as error:
+            _log.warning("waits", work=work.__qualname__, reason=str(error))
+        except Exception:
+            _log.exception("failed", work=work.__qualname__)
+        await asyncio.sleep(pause.next())

@@ -8,14 +8,14 @@ from pulumi_kubernetes.apps import v1 as apps
 from pulumi_kubernetes.core import v1 as core
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgsDict
 
-from app.roles import Kind, Resources, Role
+from app.roles import Resources, Role
 from components.kubernetes.disruption import make_disruption_budget
 from components.kubernetes.identity import make_identity
 from components.kubernetes.meta import Environment, metadata, selector
 from components.kubernetes.pod import PodArgs, Pool, Probes, http_probe, pod_template
 
-_PRE_STOP_SECONDS = {Kind.SERVICE: 5, Kind.SINGLETON: 1}
-"""A singleton has no equals that clients could move to; waiting would only lengthen its gap."""
+_PRE_STOP_SECONDS = 5
+"""Time in which clients and kube-proxies learn that a replica is about to end."""
 
 _POD_IP = "POD_IP"
 
@@ -31,7 +31,7 @@ class ServiceArgs:
     """A long-running role and its size in one stack."""
 
     role: Role
-    """A service or singleton of the role table."""
+    """A service of the role table."""
     namespace: str
     """Namespace that everything is put in."""
     image: Input[str]
@@ -73,7 +73,10 @@ class Service(ComponentResource):
         make_identity(name, args.namespace, args.rules, parent=self)
         spec: apps.DeploymentSpecArgsDict = {
             "selector": {"match_labels": selector(name)},
-            "strategy": _strategy(args.role.kind),
+            "strategy": {
+                "type": "RollingUpdate",
+                "rolling_update": {"max_unavailable": 0, "max_surge": 1},
+            },
             "progress_deadline_seconds": 300,
             "template": pod_template(
                 PodArgs(
@@ -88,7 +91,7 @@ class Service(ComponentResource):
                     waits=args.waits,
                     secret=args.secret,
                     secret_keys=sorted(args.role.secrets),
-                    pre_stop_seconds=_PRE_STOP_SECONDS[args.role.kind],
+                    pre_stop_seconds=_PRE_STOP_SECONDS,
                     drain_seconds=args.role.drain_seconds,
                     use_token=bool(args.rules),
                     scrape_port=args.role.metrics_port or args.role.port,
@@ -125,9 +128,3 @@ class Service(ComponentResource):
 def _advertised(role: Role) -> Environment:
     """Where callers find this replica, for a role of which one replica leads."""
     return {"APP_ADVERTISED_ADDRESS": f"http://$({_POD_IP}):{role.port}"} if role.leads else {}
-
-
-def _strategy(kind: Kind) -> apps.DeploymentStrategyArgsDict:
-    if kind is Kind.SINGLETON:
-        return {"type": "Recreate"}
-    return {"type": "RollingUpdate", "rolling_update": {"max_unavailable": 0, "max_surge": 1}}

@@ -115,11 +115,12 @@ def test_replicas_are_left_to_the_autoscaler(record: Record) -> None:
     assert "replicas" not in made.one("Deployment")["spec"]
 
 
-def test_a_singleton_ends_before_its_successor_starts(record: Record) -> None:
+def test_a_successor_is_ready_before_a_replica_ends(record: Record) -> None:
     made = record(
-        lambda: Service("price-collector", replace(SERVICE, role=ROLES["price-collector"], replicas=1))
+        lambda: Service("price-collector", replace(SERVICE, role=ROLES["price-collector"], replicas=2))
     )
-    assert made.one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    strategy = made.one("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}}
 
 
 def test_a_role_gets_rights_only_with_rules(record: Record) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.kit.database import Database
-from app.roles import ROLES, Kind, cluster_roles
+from app.roles import ROLES, cluster_roles
 from infra.plan import Plan
 from infra.settings.quantities import Cpu, Memory
 from infra.settings.workloads import POOL_CONNECTIONS
@@ -177,7 +177,7 @@ def test_the_database_takes_the_pools_of_all_replicas(local_plan: Plan) -> None:
     assert 2 * pool == POOL_CONNECTIONS  # as many again overflow
     server = next(item for item in _workloads(local_plan) if item.name == "postgresql")
     arguments = _pod(server)["spec"]["containers"][0]["args"]
-    assert arguments == ["-c", "max_connections=220"]
+    assert arguments == ["-c", "max_connections=240"]
 
 
 def test_metrics_are_announced(local_plan: Plan) -> None:
@@ -201,15 +201,12 @@ def test_the_public_entry_does_not_lead_to_metrics(local_plan: Plan) -> None:
     assert ROLES["gateway"].metrics_port not in (None, ROLES["gateway"].port)
 
 
-def test_updates_lose_no_capacity_and_singletons_never_overlap(local_plan: Plan) -> None:
+def test_updates_lose_no_capacity(local_plan: Plan) -> None:
     for resource in _workloads(local_plan):
         if _kind(resource) != "Deployment":
             continue
         strategy = resource.inputs["spec"]["strategy"]
-        if ROLES[resource.name].kind is Kind.SINGLETON:
-            assert strategy == {"type": "Recreate"}
-        else:
-            assert strategy["rollingUpdate"]["maxUnavailable"] == 0
+        assert strategy["rollingUpdate"]["maxUnavailable"] == 0
 
 
 def test_no_replicas_where_an_autoscaler_owns_them(local_plan: Plan) -> None:

@@ -118,9 +118,9 @@ BAD: list[tuple[str, str, str]] = [
         "services.gateway.replicas: 2 (allowed: either replicas or scaling, not both)",
     ),
     (
-        "two collectors",
-        "services: {price-collector: {replicas: 2}}",
-        "services.price-collector.replicas: 2 (allowed: 1, because 'price-collector' is a singleton)",
+        "two migrations at a time",
+        "services: {migrate: {replicas: 2}}",
+        "services.migrate.replicas: 2 (allowed: 1, because 'migrate' is a task)",
     ),
     (
         "a task that scales",
@@ -150,7 +150,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "more pools than connections",
         "postgres: {maxConnections: 100}",
-        "postgres.maxConnections: 100 (allowed: at least 320, for every replica at full scale during an "
+        "postgres.maxConnections: 100 (allowed: at least 350, for every replica at full scale during an "
         "update)",
     ),
     (
