@@ -31,7 +31,7 @@ class BookUpdated(Payload):
     """The best 100 price levels of each side of a book, whole or as changes to what was told before."""
 
     symbol: Symbol
-    epoch: str = Field(min_length=1, max_length=40)
+    epoch: str = Field(pattern=r"^[0-9]{1,19}$")
     """Term of the leader that tells it: a whole number, and a later leader has a larger one."""
     seq: Annotated[int, Field(gt=0, lt=2**53)]
     """Rises by one with every update of the symbol within the epoch; the first one is a snapshot. Where one
