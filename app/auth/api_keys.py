@@ -5,12 +5,12 @@ import secrets
 
 from app.auth import events, signing
 from app.auth.accounts import live_user
-from app.auth.addresses import client_address, is_within, parse_networks
 from app.auth.context import AuthContext
 from app.auth.models import ApiKeyRow
 from app.auth.schemas import ApiKeyRequest, ApiKeyView, NewApiKey
 from app.auth.tokens import new_token
 from app.kit import outbox
+from app.kit.addresses import client_address, is_within, parse_networks
 from app.kit.auth import (
     SECOND_FACTOR_SECONDS,
     Method,

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request, Response
 
 from app.auth.accounts import Accounts
-from app.auth.addresses import client_address
 from app.auth.api_keys import ApiKeys
 from app.auth.context import AuthContext
 from app.auth.schemas import (
@@ -23,6 +22,7 @@ from app.auth.schemas import (
     Refresh,
     Registration,
     SessionView,
+    StreamToken,
     Tokens,
     UserView,
     Verified,
@@ -30,7 +30,18 @@ from app.auth.schemas import (
 from app.auth.second_factor import SecondFactor
 from app.auth.sessions import Sessions
 from app.kit import web
-from app.kit.auth import JWKS_PATH, VERIFY_PATH, Authenticator, Principal, SignedRequest, User, second_factor
+from app.kit.addresses import client_address
+from app.kit.auth import (
+    JWKS_PATH,
+    VERIFY_PATH,
+    Authenticator,
+    Method,
+    Principal,
+    SignedRequest,
+    User,
+    require,
+    second_factor,
+)
 from app.kit.outbox import Relay
 from app.kit.runtime import Runtime
 
@@ -70,6 +81,7 @@ def _no_store(response: Response) -> None:
 
 Auth = Annotated[Services, Depends(_services)]
 Address = Annotated[str, Depends(_address)]
+Reader = Annotated[Principal, Depends(require("read"))]
 Proved = Annotated[Principal, Depends(second_factor())]
 
 router = APIRouter(prefix="/api/auth", tags=["auth"], dependencies=[Depends(_no_store)])
@@ -161,6 +173,17 @@ async def step_up(auth: Auth, user: User, given: Proof) -> Tokens:
     """Prove the second factor again; the new access token says so."""
     await auth.second_factor.step_up(user, given.code)
     return await auth.sessions.current(user)
+
+
+@router.post("/stream-token")
+async def stream_token(auth: Auth, user: Reader) -> StreamToken:
+    """A token for the private channels of the price stream, good for a minute and for nothing else.
+
+    401 `session-ended` when the session behind the access token has ended meanwhile.
+    """
+    if user.method is Method.TOKEN:
+        await auth.sessions.current(user)
+    return StreamToken(token=auth.context.issuer.stream_token(user))
 
 
 @router.get("/api-keys")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from app.auth.models import ApiKeyRow, SessionRow
-from app.auth.tokens import ACCESS_SECONDS, REFRESH_SECONDS
+from app.auth.tokens import ACCESS_SECONDS, REFRESH_SECONDS, STREAM_SECONDS
 
 Email = Annotated[str, Field(max_length=254, examples=["ann@example.com"])]
 Secret = Annotated[SecretStr, Field(min_length=1, max_length=256)]
@@ -96,6 +96,13 @@ class Tokens(BaseModel):
         default=None, description="Good once; what comes with the next access token replaces it."
     )
     refresh_expires_in: int | None = Field(default=None, examples=[REFRESH_SECONDS])
+
+
+class StreamToken(BaseModel):
+    """What logs in to the price stream: `{"op": "auth", "token": …}` at `/ws`."""
+
+    token: str
+    expires_in: int = STREAM_SECONDS
 
 
 class SessionView(BaseModel):

@@ -9,10 +9,12 @@ import jwt
 
 from app.auth.keys import KeyRing
 from app.auth.models import SessionRow, UserRow
-from app.kit.auth import ALGORITHM, AUDIENCE, ISSUER, TOKEN_TYPE
+from app.kit.auth import ALGORITHM, AUDIENCE, ISSUER, STREAM_AUDIENCE, TOKEN_TYPE, Principal
 
 ACCESS_SECONDS = 900
 """Life of an access token."""
+STREAM_SECONDS = 60
+"""Life of a token for the price stream: it is used at once, and is written into a message there."""
 REFRESH_SECONDS = 14 * 86_400
 """Life of a refresh token: a session that is not used for so long ends."""
 SESSION_SECONDS = 30 * 86_400
@@ -36,21 +38,31 @@ class Issuer:
 
     def access_token(self, user: UserRow, session: SessionRow) -> str:
         """A token of a session as it is now."""
-        now, key = int(self._clock()), self._keys.signing
         claims: dict[str, object] = {
-            "iss": ISSUER,
             "aud": AUDIENCE,
             "sub": user.id,
             "sid": session.id,
-            "jti": secrets.token_hex(8),
             "scope": " ".join(scopes(user, session)),
-            "iat": now,
-            "nbf": now,
-            "exp": now + ACCESS_SECONDS,
         }
         if session.second_factor_at is not None:
             claims["second_factor_at"] = session.second_factor_at
-        return jwt.encode(claims, key.private, ALGORITHM, {"kid": key.kid, "typ": TOKEN_TYPE})
+        return self._signed(claims, ACCESS_SECONDS)
+
+    def stream_token(self, principal: Principal) -> str:
+        """A token that logs its sender in to the price stream, to read."""
+        claims: dict[str, object] = {
+            "aud": STREAM_AUDIENCE,
+            "sub": principal.user_id,
+            "sid": principal.credential_id,
+            "scope": "read",
+        }
+        return self._signed(claims, STREAM_SECONDS)
+
+    def _signed(self, claims: dict[str, object], seconds: int) -> str:
+        now, key = int(self._clock()), self._keys.signing
+        times = {"iat": now, "nbf": now, "exp": now + seconds}
+        every = {"iss": ISSUER, "jti": secrets.token_hex(8), **times}
+        return jwt.encode({**claims, **every}, key.private, ALGORITHM, {"kid": key.kid, "typ": TOKEN_TYPE})
 
 
 def new_token() -> str:

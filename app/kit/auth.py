@@ -37,6 +37,8 @@ from app.kit.runtime import Runtime
 
 ISSUER = "tradestack-auth"
 AUDIENCE = "tradestack-api"
+STREAM_AUDIENCE = "tradestack-stream"
+"""Of the short-lived tokens that log in to the price stream, and are good for nothing else."""
 ALGORITHM = "EdDSA"
 """The only algorithm that is accepted; what a token says of itself does not choose it."""
 TOKEN_TYPE = "at+jwt"  # noqa: S105 - the media type of access tokens (RFC 9068)
@@ -224,6 +226,8 @@ class Authenticator:
     keys: KeySource
     requests: RequestVerifier
     now: Callable[[], float] = field(default=time.time)
+    audience: str = AUDIENCE
+    """The only one that its tokens may have."""
     _verified: dict[str, _Verified] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
@@ -262,7 +266,7 @@ class Authenticator:
                 key,
                 algorithms=[ALGORITHM],
                 issuer=ISSUER,
-                audience=AUDIENCE,
+                audience=self.audience,
                 options={"require": _REQUIRED, "verify_exp": False, "verify_nbf": False, "verify_iat": False},
             )
             now = self.now()

@@ -79,7 +79,7 @@ class Conversation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._switch: asyncio.Task[None] | None = None
 
-    def take(self, message: bytes) -> None:
+    def take(self, message: str) -> None:
         """Deal with a request, beside those before it."""
         try:
             request = orjson.loads(message)

@@ -30,6 +30,7 @@ from app.kit.auth import LEEWAY_SECONDS, Authenticator, Method, Principal
 from app.kit.problems import MEDIA_TYPE, Problem
 from app.kit.runtime import Runtime
 from app.kit.web import HttpServer
+from app.kit.websocket import MessageReader, Refused, close_code
 from app.orders.conversation import Conversation, encoded
 from app.orders.service import Trading
 from app.orders.stream import Executions
@@ -49,7 +50,6 @@ TOO_SLOW = 4408
 _PING_SECONDS = 20.0
 _GOODBYE_SECONDS = 2.0
 _CLOSES_PER_SECOND = 500.0
-_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
 _log = logs.get(__name__)
 _open = Gauge("order_websockets_active", "Open WebSocket connections of orders")
 
@@ -63,9 +63,7 @@ class Connection(WSListener):
         self.transport: WSTransport | None = None
         self._conversation = Conversation(server.trading, self)
         self._sent = 0
-        self._fragments: bytes | None = None
-        self._second = 0.0
-        self._messages = 0
+        self._reader = MessageReader(MOST_BYTES, MOST_MESSAGES)
         self._user: Principal | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -83,7 +81,7 @@ class Connection(WSListener):
     def close(self, code: WSCloseCode | int, reason: str) -> None:
         """Say goodbye; whoever does not answer is disconnected a little later."""
         if self.transport is not None and not self.transport.is_close_frame_sent:
-            self.transport.send_close(cast(WSCloseCode, code), reason)
+            self.transport.send_close(close_code(code), reason)
             asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self.hang_up)
 
     def hang_up(self) -> None:
@@ -126,42 +124,14 @@ class Connection(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Called for each frame of the client; pings are answered before they come here."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            if not transport.is_close_frame_sent:
-                transport.send_close(frame.get_close_code() if frame.payload_size else WSCloseCode.OK)
+        try:
+            message = self._reader.take(transport, frame)
+        except Refused as refused:
+            self.close(refused.code, refused.reason)
             transport.disconnect()
-        elif transport.is_close_frame_sent or frame.msg_type not in _DATA:
-            return
-        elif self._asks_too_much():
-            self._refuse(WSCloseCode.POLICY_VIOLATION, f"at most {MOST_MESSAGES} messages in a second")
-        elif frame.msg_type == WSMsgType.BINARY:
-            self._refuse(WSCloseCode.UNSUPPORTED_DATA, "messages are text")
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._refuse(WSCloseCode.PROTOCOL_ERROR, "no extension was agreed on")
-        elif (frame.msg_type == WSMsgType.CONTINUATION) != (self._fragments is not None):
-            self._refuse(WSCloseCode.PROTOCOL_ERROR, "fragments of a message follow each other")
         else:
-            self._take((self._fragments or b"") + frame.get_payload_as_bytes(), whole=frame.fin)
-
-    def _asks_too_much(self) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now - self._second >= 1:
-            self._second, self._messages = now, 0
-        self._messages += 1
-        return self._messages > MOST_MESSAGES
-
-    def _refuse(self, code: WSCloseCode, reason: str) -> None:
-        self.close(code, reason)
-        if self.transport is not None:
-            self.transport.disconnect()
-
-    def _take(self, message: bytes, *, whole: bool) -> None:
-        if len(message) > MOST_BYTES:
-            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"a message has at most {MOST_BYTES} bytes")
-            return
-        self._fragments = None if whole else message
-        if whole:
-            self._conversation.take(message)
+            if message is not None:
+                self._conversation.take(message)
 
     async def log_in(self, token: str) -> Principal:
         """Who the token is of; from now on the connection is theirs.

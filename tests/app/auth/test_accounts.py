@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.auth import accounts
-from app.auth.addresses import client_address
+from app.kit.addresses import client_address
 from app.auth.context import AuthContext
 from app.auth.models import UserRow
 from app.kit.problems import Problem
