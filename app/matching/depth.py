@@ -69,10 +69,10 @@ class BookPublisher:
         pause = self._pace
         while True:
             begun = time.monotonic()
-            pause = self._pace if await self._turn() else min(pause * 2, _LONGEST_PAUSE)
+            pause = self._pace if await self.turn() else min(pause * 2, _LONGEST_PAUSE)
             await asyncio.sleep(max(begun + pause - time.monotonic(), 0))
 
-    async def _turn(self) -> bool:
+    async def turn(self) -> bool:
         """Publish what changed since the last turn; whether the bus took it."""
         updates: list[BookUpdated] = []
         try:

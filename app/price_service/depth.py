@@ -136,7 +136,11 @@ class Depth:
         return _entry(update, book.frame(update.symbol, "resync"), reset=True)
 
     def _change(self, known: _Book, update: BookUpdated) -> Entry | None:
-        bids, asks = _changed(known.bids, update.bids), _changed(known.asks, update.asks)
+        try:
+            bids, asks = _changed(known.bids, update.bids), _changed(known.asks, update.asks)
+        except KeyError:
+            self._broken(update)
+            return None
         if checksum(sorted(bids.items(), reverse=True), sorted(asks.items())) != update.checksum:
             self._broken(update)
             return None
@@ -160,13 +164,13 @@ class Depth:
 
 
 def _changed(side: dict[int, int], changes: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """A side with other quantities at some prices."""
+    """A side with other quantities at some prices; raises KeyError when a level goes that is not there."""
     after = dict(side)
     for price, quantity in changes:
         if quantity:
             after[price] = quantity
         else:
-            after.pop(price, None)
+            del after[price]
     return after
 
 

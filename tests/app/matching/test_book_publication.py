@@ -238,7 +238,7 @@ async def test_the_window_of_a_deep_book() -> None:
     for turn in range(300):
         for _ in range(rng.randint(0, 40) if turn else 400):
             change(engine, rng, open_orders)
-        await publisher._turn()
+        await publisher.turn()
         messages = await Machine(None, bus).payloads(TOPIC)  # type: ignore[arg-type]
         for update in messages[taken:]:
             reader.take(update)
