@@ -1,5 +1,7 @@
 """`tradestack bench …`"""
 
+from typing import Annotated
+
 import typer
 
 from infra.options import AsJson
@@ -61,3 +63,18 @@ def recovery(as_json: AsJson = False) -> None:
     report = measure(Steps())
     path = report.save()
     typer.echo(report.as_json() if as_json else path)
+
+
+@app.command()
+def fanout(
+    small: Annotated[
+        bool, typer.Option("--small", help="A trial of a minute; its result is not kept.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Prices to clients: processor time, latency and memory beside other libraries; 10,000 clients."""
+    from infra.bench.fanout import FULL, SMALL, measure
+
+    report = measure(Steps(), SMALL if small else FULL)
+    path = None if small else report.save()
+    typer.echo(report.as_json() if as_json or path is None else path)

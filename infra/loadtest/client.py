@@ -59,6 +59,7 @@ class StreamClient(WSListener):
         self.asked_back = False
         """The server has asked its clients to connect again."""
         self.subscribed = False
+        self.messages = 0
         self.gaps = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -89,6 +90,7 @@ class StreamClient(WSListener):
 
     def take(self, payload: bytes, now: float) -> None:
         """Take a message that came at `now`, Unix time in milliseconds."""
+        self.messages += 1
         self._load.received()
         try:
             message = self._load.reader.read(payload)

@@ -1,0 +1,1 @@
+"""Price servers that a competent user would write with other libraries, for `tradestack bench fanout`."""
