@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
-from infra import engine, render
+from infra import engine, kubeconfig, render
+from infra.cluster.addons import platform
+from infra.cluster.addons.platform import certificate
 from infra.errors import TradestackError
 from infra.images import build, catalog
 from infra.plan import Plan, run, stackfile
 from infra.progress import Steps
+from infra.render.kubectl import Kubectl
 from infra.target import Target
 
 READY_TIMEOUT_S = 600.0
@@ -50,15 +53,22 @@ def up_cloud(stack: str, steps: Steps) -> UpResult:
 
 
 def prepare(stack: str, target: Target, steps: Steps) -> None:
-    """Start the cluster and load the images that `stack` runs, so that only its resources are missing.
+    """Start the cluster and give it what `stack` needs: images, add-ons, the edge's certificate.
+
+    Only the stack's own resources are missing afterwards.
 
     Raises:
-        TradestackError: bad settings, or a machine that lacks something.
+        TradestackError: bad settings, or a machine or a cluster that lacks something.
     """
-    images = _images(_plan(stack, target))
+    plan = _plan(stack, target)
+    images = _images(plan) | {name: catalog.reference(name) for name in platform.IMAGES}
     target.start(steps)
     archives = build.ensure(list(images), steps)
     target.load({reference: archives[name] for name, reference in images.items()}, steps)
+    kubectl = Kubectl(target)
+    platform.ensure(kubectl, steps)
+    node = target.address or kubeconfig.address(target.kubeconfig)
+    certificate.ensure(kubectl, target.state, {*_hostnames(plan), *([node] if node else [])}, steps)
 
 
 def up_local(stack: str, target: Target, steps: Steps, *, timeout_s: float = READY_TIMEOUT_S) -> UpResult:
@@ -134,6 +144,17 @@ def _images(plan: Plan) -> dict[str, str]:
     used = {reference for item in render.objects(plan) for reference in _references(item.manifest)}
     named = {name: catalog.reference(name) for name in catalog.PUBLISHED}
     return {name: reference for name, reference in named.items() if reference in used}
+
+
+def _hostnames(plan: Plan) -> set[str]:
+    """Names under which the plan's Gateways are asked for."""
+    listeners = [
+        listener
+        for item in render.objects(plan)
+        if item.kind == "Gateway"
+        for listener in item.manifest["spec"].get("listeners", ())
+    ]
+    return {str(listener["hostname"]) for listener in listeners if listener.get("hostname")}
 
 
 def _references(value: Any) -> set[str]:

@@ -42,6 +42,11 @@ class Target(ABC):
         """Where node ports answer; None where that is the API server's host."""
         return None
 
+    @property
+    @abstractmethod
+    def state(self) -> Path:
+        """Folder of this machine for what is kept about the cluster."""
+
     @abstractmethod
     def start(self, steps: Steps) -> None:
         """Bring the cluster up, where it is Tradestack's own."""
@@ -77,6 +82,11 @@ class EmbeddedTarget(Target):
     @override
     def kubectl(self) -> Path:
         return self.cluster.kubectl_path
+
+    @property
+    @override
+    def state(self) -> Path:
+        return self.cluster.instance.state
 
     @override
     def start(self, steps: Steps) -> None:
@@ -129,6 +139,11 @@ class NamedTarget(Target):
     def kubectl(self) -> Path:
         return _kubectl()
 
+    @property
+    @override
+    def state(self) -> Path:
+        return self._copy.with_suffix("")
+
     @override
     def start(self, steps: Steps) -> None:
         run([self.kubectl, "--kubeconfig", self.kubeconfig, "version", "--request-timeout=10s"])
@@ -171,6 +186,11 @@ class KindTarget(Target):
 
     @property
     @override
+    def state(self) -> Path:
+        return state_dir() / "kind" / self.name
+
+    @property
+    @override
     def address(self) -> str | None:
         template = "{{.NetworkSettings.Networks.kind.IPAddress}}"
         return run(["docker", "inspect", "-f", template, f"{self.name}-control-plane"]).strip()
@@ -203,6 +223,7 @@ class KindTarget(Target):
         if volumes:
             with steps.step("Delete the kind cluster", estimate_s=10):
                 run(["kind", "delete", "cluster", "--name", self.name, "--kubeconfig", self.kubeconfig])
+                shutil.rmtree(self.state, ignore_errors=True)
 
     @property
     @override

@@ -82,6 +82,23 @@ def kubeconfig(name: Name = EMBEDDED) -> None:
 
 
 @app.command()
+def ca(
+    name: Annotated[str | None, typer.Option(help="Instance; the one of `up` if left out.")] = None,
+    context: Annotated[str | None, typer.Option(help="Context of the kubeconfig instead.")] = None,
+    pem: Annotated[bool, typer.Option("--pem", help="Print the certificate instead of its path.")] = False,
+) -> None:
+    """Print the path of the authority that signs the edge's certificate, for clients to trust."""
+    from infra.cluster.addons.platform import certificate
+    from infra.target import choose
+
+    target = choose(context=context, cluster=name)
+    path = certificate.authority_path(target.state)
+    if not path.exists():
+        raise TradestackError(f"{target.description} has no edge yet", hint="tradestack up local")
+    typer.echo(path.read_text() if pem else path, nl=not pem)
+
+
+@app.command()
 def logs(
     component: Annotated[str | None, typer.Argument(help="A component, all of them if left out.")] = None,
     name: Name = EMBEDDED,

@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_AUTHORITY_YEARS = 20
-_LEAF_YEARS = 5
+_AUTHORITY_DAYS = 20 * 365
+_LEAF_DAYS = 5 * 365
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -36,7 +36,7 @@ class Authority:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             key = ec.generate_private_key(ec.SECP256R1())
             subject = _subject(f"tradestack {name}", ())
-            builder = _builder(subject, subject, key.public_key(), _AUTHORITY_YEARS)
+            builder = _builder(subject, subject, key.public_key(), _AUTHORITY_DAYS)
             builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             builder = builder.add_extension(_key_usage(authority=True), critical=True)
             write_private(self.pair.key, _key_pem(key))
@@ -51,6 +51,7 @@ class Authority:
         *,
         groups: Iterable[str] = (),
         hosts: Iterable[str | IPv4Address] = (),
+        days: int = _LEAF_DAYS,
     ) -> Pair:
         """A new certificate for a client, and for a server if it has `hosts` (DNS names and addresses).
 
@@ -63,7 +64,7 @@ class Authority:
         ]
         usages = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if names else [])]
         subject = _subject(common_name, groups)
-        builder = _builder(subject, self._certificate.subject, key.public_key(), _LEAF_YEARS)
+        builder = _builder(subject, self._certificate.subject, key.public_key(), days)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(_key_usage(authority=False), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -121,7 +122,7 @@ def _subject(common_name: str, groups: Iterable[str]) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, years: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -131,7 +132,7 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=365 * years))
+        .not_valid_after(now + timedelta(days=days))
     )
 
 
