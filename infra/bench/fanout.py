@@ -23,6 +23,7 @@ _WARM_CLIENTS, _WARM_SECONDS = 20, 1.0
 _LOST = 0.01
 """Share of the frames asked for that may be missing; with fewer, a side was not loaded as the others were."""
 
+SYMBOLS = list(INSTRUMENTS)
 Result = dict[str, Any]
 
 
@@ -32,10 +33,10 @@ class Size:
 
     clients: int = 500
     """Of a server on one core (seed 000: 500 connections a pod)."""
-    rate: float = 10.0
-    """Messages a second of each client."""
-    symbols: int = 10
-    """That the clients share; each follows one."""
+    rate: float = 2.0
+    """Ticks a second of each symbol: what the simulated feed has by default."""
+    symbols_each: int = 5
+    """Symbols of a client, so that it gets ten messages a second."""
     seconds: float = 12.0
     rounds: int = 2
     """Every side is measured this often, in turns, and its best round counts: what else the machine does only
@@ -45,7 +46,8 @@ class Size:
     tenk_clients: int = 10_000
     tenk_processes: int = 2
     tenk_rate: float = 1.2
-    """Messages a second of each client: a little more than the one that is asked for."""
+    """Ticks a second of each symbol, and as each client follows one, its messages: a little more than the one
+    that is asked for."""
     tenk_seconds: float = 40.0
     connect_rate: float = 1_000.0
     """Connections opened a second."""
@@ -74,10 +76,10 @@ def measure(steps: Steps, size: Size = FULL) -> Report:
         raise TradestackError("the benchmark needs two cores: one for the server, one for its clients")
     allow_files(max(size.tenk_clients, size.idle))
     with tempfile.TemporaryDirectory(prefix="tradestack-bench-") as directory, on_cores(cores[1:]):
-        with steps.step("Start Kafka and Redis", estimate_s=15):
-            backing = Backing(Path(directory))
+        backing = Backing(Path(directory))
         try:
-            backing.prepare()
+            with steps.step("Start Kafka and the matching engine", estimate_s=15):
+                backing.prepare()
             bench = _Bench(backing, size, steps)
             rounds: dict[str, list[Result]] = {side: [] for side in (OURS, *PEERS)}
             for number in range(size.rounds):
@@ -107,19 +109,19 @@ class _Bench:
 
     def side(self, side: str, core: int, number: int) -> Result:
         """One round of a side, in a process of its own; memory is measured in the first."""
-        size, symbols = self._size, list(INSTRUMENTS)[: self._size.symbols]
-        name = f"{side}: {size.clients} clients, {size.clients * size.rate:g} frames/s"
+        size, rate = self._size, self._size.clients * self._size.symbols_each * self._size.rate
+        name = f"{side}: {size.clients} clients, {rate:g} frames/s"
         connecting = (size.clients + (0 if number else size.idle)) / size.connect_rate
         with self._steps.step(name, estimate_s=size.seconds + connecting + 10) as step:
             server = self._backing.start(side, core)
-            with self._backing.source(symbols, size.rate):
+            with self._backing.source(SYMBOLS, size.rate):
                 # What is loaded at the first connection and the first tick belongs to no connection.
-                self._listen(step, [server], symbols, _WARM_CLIENTS, _WARM_SECONDS)
-            idle = None if number else self._listen(step, [server], symbols, size.idle, 1.0)
-            with self._backing.source(symbols, size.rate):
-                seen = self._listen(step, [server], symbols, size.clients, size.seconds)
+                self._listen(step, [server], _WARM_CLIENTS, _WARM_SECONDS)
+            idle = None if number else self._listen(step, [server], size.idle, 1.0)
+            with self._backing.source(SYMBOLS, size.rate):
+                seen = self._listen(step, [server], size.clients, size.seconds)
             server.process.kill()
-        expected = size.clients * size.rate * seen.seconds
+        expected = rate * seen.seconds
         if seen.frames < expected * (1 - _LOST):
             raise TradestackError(
                 f"{side} delivered {seen.frames} of {expected:.0f} frames: it did not keep up, "
@@ -139,13 +141,13 @@ class _Bench:
 
     def tenk(self, cores: Sequence[int]) -> Result:
         """Many clients on several processes of ours, with all cores for everything."""
-        size, symbols = self._size, list(INSTRUMENTS)
+        size = self._size
         name = f"{size.tenk_clients} clients of {size.tenk_processes} processes"
         estimate = size.tenk_seconds + size.tenk_clients / size.connect_rate + 10
         with self._steps.step(name, estimate_s=estimate) as step, on_cores(cores):
             servers = [self._backing.start(OURS, None) for _ in range(size.tenk_processes)]
-            with self._backing.source(symbols, size.tenk_rate):
-                seen = self._listen(step, servers, symbols, size.tenk_clients, size.tenk_seconds)
+            with self._backing.source(SYMBOLS, size.tenk_rate):
+                seen = self._listen(step, servers, size.tenk_clients, size.tenk_seconds, symbols_each=1)
             for server in servers:
                 server.process.kill()
         return {
@@ -162,12 +164,18 @@ class _Bench:
         }
 
     def _listen(
-        self, step: Step, servers: list[Server], symbols: list[str], clients: int, seconds: float
+        self,
+        step: Step,
+        servers: list[Server],
+        clients: int,
+        seconds: float,
+        symbols_each: int | None = None,
     ) -> Seen:
         given = Clients(
             urls=[server.url for server in servers],
             pids=[server.process.pid for server in servers],
-            symbols=symbols,
+            symbols=SYMBOLS,
+            symbols_each=symbols_each or self._size.symbols_each,
             clients=clients,
             seconds=seconds,
             connect_rate=self._size.connect_rate,

@@ -31,7 +31,8 @@ class Clients:
     pids: list[int]
     """Processes of the servers."""
     symbols: list[str]
-    """Each client follows one, in turn."""
+    symbols_each: int
+    """Symbols of a client, taken in turn."""
     clients: int
     seconds: float
     """How long frames are counted, once all are subscribed."""
@@ -122,6 +123,7 @@ async def listen(given: Clients) -> Seen:
         Listening(
             given.urls,
             given.symbols,
+            given.symbols_each,
             clients_per_address=given.clients_per_address,
             timeout=_CONNECT_SECONDS,
         ),

@@ -1,12 +1,11 @@
-"""The servers that the benchmark of the fan-out compares, on one Kafka and one Redis."""
+"""The servers that the benchmark of the fan-out compares, on one Kafka."""
 
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +14,7 @@ import httpx
 
 from infra.bench.fanout_source import Source
 from infra.errors import TradestackError
-from infra.servers.backing import Kafka, Redis
+from infra.servers.exchange import Exchange
 from infra.servers.process import ServerProcess, answers, die_with_parent, free_port
 
 OURS = "ours"
@@ -44,36 +43,25 @@ class Server:
 
 
 class Backing:
-    """Kafka and Redis below one directory; call `stop` whatever happens."""
+    """Whatever the price-service asks, below one directory; call `stop` whatever happens."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.chmod(0o755)
-        homes = {name: directory / name for name in ("redis", "kafka", "secrets")}
-        for home in homes.values():
-            home.mkdir()
+        # Every client of the benchmark has one of a few addresses.
+        self._exchange = Exchange(
+            directory, ["matching-engine"], settings={"APP_CONNECTIONS_PER_CLIENT": "0"}
+        )
         self._started: list[ServerProcess] = []
-        self._redis = Redis(homes["redis"])
-        self._started.append(self._redis.process)
-        try:
-            self._kafka = Kafka(homes["kafka"], optimised=True)
-        except BaseException:
-            self.stop()
-            raise
-        self._started.append(self._kafka.process)
-        (homes["secrets"] / "app_cache_password").write_text(self._redis.password)
-        (homes["secrets"] / "app_internal_token").write_text(secrets.token_urlsafe(48))
-        self._secrets = homes["secrets"]
 
     @property
     def brokers(self) -> str:
         """Bootstrap servers of Kafka."""
-        return self._kafka.url.removeprefix("kafka://")
+        return self._exchange.kafka.url.removeprefix("kafka://")
 
     def prepare(self) -> None:
-        """Create the topics."""
-        command = [sys.executable, "-m", "app", "topics"]
-        subprocess.run(command, env=self._environment(), check=True, capture_output=True)
+        """Create tables and topics, start the matching engine: the price-service asks it for its books."""
+        self._exchange.prepare()
+        self._exchange.start()
 
     def start(self, side: str, core: int | None) -> Server:
         """Start a server of a side, on one core or on any, and wait until it takes connections.
@@ -89,7 +77,11 @@ class Backing:
         process = ServerProcess(
             [*pinned, sys.executable, *words],
             self._directory / f"{side}-{port}.log",
-            env=self._environment(APP_PORT=str(port), APP_ADVERTISED_ADDRESS=f"http://127.0.0.1:{port}"),
+            env={
+                **self._exchange.environment(),
+                "APP_PORT": str(port),
+                "APP_ADVERTISED_ADDRESS": f"http://127.0.0.1:{port}",
+            },
         )
         self._started.append(process)
         try:
@@ -127,22 +119,9 @@ class Backing:
 
     def stop(self) -> None:
         """End everything at once."""
-        for process in reversed(self._started):
+        for process in self._started:
             process.kill()
-
-    def _environment(self, **extra: str) -> Mapping[str, str]:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
-        return {
-            **clean,
-            "APP_BUS_URL": self._kafka.url,
-            "APP_CACHE_URL": self._redis.url,
-            "APP_SECRETS_DIR": str(self._secrets),
-            "APP_HOST": "127.0.0.1",
-            "APP_LOG_LEVEL": "WARNING",
-            # Every client of the benchmark has one of a few addresses.
-            "APP_CONNECTIONS_PER_CLIENT": "0",
-            **extra,
-        }
+        self._exchange.stop()
 
 
 def _taskset() -> str:

@@ -63,13 +63,13 @@ class Exchange:
     def prepare(self) -> None:
         """Migrate and create the topics."""
         for command in ("migrate", "topics"):
-            subprocess.run(self._command(command), env=self._environment(), check=True, capture_output=True)
+            subprocess.run(self._command(command), env=self.environment(), check=True, capture_output=True)
 
     def start(self) -> None:
         """Start every role and wait until each is ready."""
         for role in self._ports:
             env = {
-                **self._environment(),
+                **self.environment(),
                 "APP_PORT": str(self._ports[role]),
                 "APP_ADVERTISED_ADDRESS": self.url(role),
             }
@@ -110,7 +110,8 @@ class Exchange:
     def _command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "app", *words]
 
-    def _environment(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
+        """What every process of the app is started with here."""
         return {
             **os.environ,
             "APP_DATABASE_URL": self.database_url,
