@@ -47,6 +47,13 @@ class Addon:
 
 ADDONS: tuple[Addon, ...] = (
     Addon(
+        "keda",
+        "keda",
+        deployments=("keda-operator", "keda-metrics-apiserver"),
+        images=("keda-operator", "keda-adapter"),
+        api="v1beta1.external.metrics.k8s.io",
+    ),
+    Addon(
         "envoy-gateway",
         "envoy-gateway-system",
         deployments=("envoy-gateway",),
