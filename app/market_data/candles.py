@@ -1,6 +1,6 @@
-"""Ticks into one-minute candles: pure and exact."""
+"""Ticks into one-minute candles, and gaps between candles filled: pure and exact."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.events.prices import PriceTick
@@ -76,3 +76,25 @@ def unseen(ticks: Iterable[PriceTick], seen: Mapping[str, int]) -> list[PriceTic
             fresh.append(tick)
             marks[tick.epoch] = tick.seq
     return fresh
+
+
+def fill_gaps(
+    found: Sequence[Candle], before: Candle | None, begin: int, end: int, seconds: int
+) -> list[Candle]:
+    """One candle for each interval of [begin, end): those without a trade stand at the last close.
+
+    `found` are the candles of the range, oldest first; `before` is the newest one before it. Intervals before
+    the first candle of all are left out: there was no price yet.
+    """
+    known = {candle.start: candle for candle in found}
+    filled = []
+    last = before
+    for start in range(begin, end, seconds):
+        candle = known.get(start)
+        if candle is None and last is not None:
+            price = last.close
+            candle = Candle(last.symbol, start, price, price, price, price, 0, 0, closed=True)
+        if candle is not None:
+            filled.append(candle)
+            last = candle
+    return filled

@@ -1,6 +1,7 @@
 """REST API of market data."""
 
 import math
+import socket
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -10,12 +11,26 @@ from pydantic import AwareDatetime
 from app.instruments import INSTRUMENTS
 from app.kit import web
 from app.kit.errors import Unavailable
+from app.kit.lease import Lease
 from app.kit.outbox import Relay
 from app.kit.problems import Problem
 from app.kit.runtime import Backends, Runtime
+from app.market_data import history
 from app.market_data.repository import MarketRepository
-from app.market_data.schemas import CandlePage, CandleView, InstrumentView, Interval, TickerView
+from app.market_data.retention import LEASE, LEASE_SECONDS, Retention
+from app.market_data.schemas import (
+    CandlePage,
+    CandleView,
+    Direction,
+    Fill,
+    InstrumentView,
+    Interval,
+    PlaceView,
+    RunningCandles,
+    TickerView,
+)
 from app.market_data.service import CandleWriter
+from app.market_data.settings import MarketDataSettings
 from app.prices import read_latest, read_latest_of
 
 router = APIRouter(prefix="/api/market", tags=["market data"])
@@ -68,24 +83,58 @@ async def candles(
     interval: Interval = Interval.MINUTE,
     start: Annotated[AwareDatetime | None, Query(description="Candles that begin then or later.")] = None,
     end: Annotated[AwareDatetime | None, Query(description="Candles that begin before.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Number of candles, the newest ones.")] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Number of candles.")] = 200,
+    direction: Annotated[
+        Direction, Query(description="The newest candles of the range, or with `forward` the oldest.")
+    ] = Direction.BACKWARD,
+    fill: Annotated[
+        Fill, Query(description="`previous`: an interval without a trade is a candle at the last close.")
+    ] = Fill.NONE,
 ) -> CandlePage:
-    """OHLCV history."""
+    """OHLCV history, page by page in both directions."""
     _known(symbol)
     if start is not None and end is not None and start >= end:
         raise Problem(422, "invalid-request", "start: has to be before end")
-    database = _backends(request).database
-    async with database.transaction(read_only=True) as session:
-        found = await MarketRepository(database).candles(
-            session, symbol, interval.seconds, _seconds(start), _seconds(end), limit + 1
-        )
-    page = found[-limit:]
-    previous = datetime.fromtimestamp(page[0].start, UTC) if len(found) > limit else None
+    query = history.Query(
+        symbol,
+        interval.seconds,
+        _seconds(start),
+        _seconds(end),
+        limit,
+        forward=direction is Direction.FORWARD,
+        fill=fill is Fill.PREVIOUS,
+    )
+    async with _backends(request).database.transaction(read_only=True) as session:
+        await history.one_moment(session)
+        page = await history.page(session, query)
+        place = await history.place(session, symbol)
+    found = page.candles
+    before = found[0].start if found else query.start
+    after = found[-1].start + interval.seconds if found else query.end
     return CandlePage(
         symbol=symbol,
         interval=interval,
-        candles=[CandleView.of(candle) for candle in page],
-        previous=previous,
+        candles=[CandleView.of(candle) for candle in found],
+        previous=_moment(before) if page.before else None,
+        next=_moment(after) if page.after else None,
+        as_of=PlaceView.of(place),
+    )
+
+
+@router.get("/candles/{symbol}/running")
+async def running(request: Request, symbol: Symbol) -> RunningCandles:
+    """The candle of every interval that takes trades now, and up to which tick it counts them."""
+    lengths = {interval.seconds: interval for interval in Interval}
+    async with _backends(request).database.transaction(read_only=True) as session:
+        await history.one_moment(session)
+        found = await history.running(session, _known(symbol), list(lengths))
+        place = await history.place(session, symbol)
+    if not found:
+        raise Problem(404, "no-price", f"{symbol} has not been traded yet.")
+    return RunningCandles(
+        symbol=symbol,
+        as_of=PlaceView.of(place),
+        candles={lengths[seconds]: CandleView.of(candle) for seconds, candle in found.items()},
     )
 
 
@@ -93,9 +142,15 @@ def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else math.ceil(moment.timestamp())
 
 
+def _moment(at: int | None) -> datetime | None:
+    return None if at is None else datetime.fromtimestamp(at, UTC)
+
+
 async def serve(runtime: Runtime) -> None:
     """Run the role."""
     database, bus = runtime.backends.database, runtime.backends.bus
     writer = CandleWriter(database, bus)
+    lease = Lease(database, LEASE, f"http://{socket.gethostname()}"[:200], LEASE_SECONDS)
+    retention = Retention(database, lease, MarketDataSettings.load())
     server = web.HttpServer(runtime, web.create_app(runtime, router))
-    await runtime.serve(server, writer.run, Relay(database, bus).run, prepare=writer.prepare)
+    await runtime.serve(server, writer.run, Relay(database, bus).run, retention.run, prepare=writer.prepare)

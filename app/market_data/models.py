@@ -20,10 +20,8 @@ class InstrumentRow(Base):
     calendar: Mapped[str] = mapped_column(String(20))
 
 
-class CandleRow(Base):
-    """A one-minute candle. On PostgreSQL the table is partitioned by month of `start` (Unix seconds)."""
-
-    __tablename__ = "candles"
+class _Candle:
+    """Columns of a candle. `start` is Unix time in seconds, prices are ticks, `volume` is lots."""
 
     symbol: Mapped[str] = mapped_column(String(20), primary_key=True)
     start: Mapped[int] = mapped_column(BigInteger, primary_key=True)
@@ -36,6 +34,24 @@ class CandleRow(Base):
     closed: Mapped[bool] = mapped_column(Boolean)
 
 
+class CandleRow(_Candle, Base):
+    """A candle of one minute. On PostgreSQL the table is partitioned by month, see `partitions`."""
+
+    __tablename__ = "candles"
+
+
+class HourRow(_Candle, Base):
+    """A candle of one hour, made of those of its minutes; partitioned like them."""
+
+    __tablename__ = "candle_hours"
+
+
+class DayRow(_Candle, Base):
+    """A candle of one day (UTC), made of those of its hours."""
+
+    __tablename__ = "candle_days"
+
+
 class ProgressRow(Base):
     """The last tick of a symbol and epoch that the candles contain."""
 
@@ -43,4 +59,14 @@ class ProgressRow(Base):
 
     symbol: Mapped[str] = mapped_column(String(20), primary_key=True)
     epoch: Mapped[str] = mapped_column(String(40), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger)
+
+
+class PlaceRow(Base):
+    """The tick of a symbol that was taken into the candles last."""
+
+    __tablename__ = "candle_places"
+
+    symbol: Mapped[str] = mapped_column(String(20), primary_key=True)
+    epoch: Mapped[str] = mapped_column(String(40))
     seq: Mapped[int] = mapped_column(BigInteger)

@@ -1,22 +1,19 @@
-"""All SQL of market data. Nothing here commits."""
+"""What is written of market data, and the instruments. Nothing here commits; for reading see `history`."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 
-from sqlalchemy import and_, func, select, text, tuple_
+from sqlalchemy import and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
 
 from app.events.prices import PriceTick
 from app.instruments import Instrument
 from app.kit.database import Database
 from app.market_data.candles import Candle
-from app.market_data.models import CandleRow, InstrumentRow, ProgressRow
-
-_PARTITION_LOCK = 4_730_001
-_CANDLE = ("open", "high", "low", "close", "volume", "trades", "closed")
+from app.market_data.models import CandleRow, HourRow, InstrumentRow, PlaceRow, ProgressRow
+from app.market_data.partitions import Layout, Month, Table, layout, make
+from app.market_data.rollups import COLUMNS, DAYS, HOURS, follow
 
 
 class MarketRepository:
@@ -24,7 +21,8 @@ class MarketRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._months: set[tuple[int, int]] = set()
+        self._layouts: dict[str, Layout] = {}
+        self._months: defaultdict[str, set[Month]] = defaultdict(set)
 
     async def save_instruments(self, session: AsyncSession, instruments: Iterable[Instrument]) -> None:
         """Insert or update."""
@@ -71,64 +69,35 @@ class MarketRepository:
         same = and_(CandleRow.symbol == newest.c.symbol, CandleRow.start == newest.c.start)
         rows = await session.scalars(select(CandleRow).join(newest, same))
         return {
-            row.symbol: Candle(row.symbol, row.start, *(getattr(row, column) for column in _CANDLE))
+            row.symbol: Candle(row.symbol, row.start, *(getattr(row, column) for column in COLUMNS))
             for row in rows
         }
 
     async def save_candles(self, session: AsyncSession, candles: Sequence[Candle]) -> None:
-        """Insert or update; makes the partitions that are missing."""
+        """Insert or update, with the hours and days they are part of; makes missing partitions."""
         if not candles:
             return
-        await self._ensure_partitions(session, {candle.start for candle in candles})
-        await self._upsert(
-            session, CandleRow, [asdict(candle) for candle in candles], ("symbol", "start"), _CANDLE
-        )
+        starts = {candle.start for candle in candles}
+        await self._partitions(session, CandleRow, starts)
+        await self._partitions(session, HourRow, starts)
+        rows = [asdict(candle) for candle in candles]
+        await self._upsert(session, CandleRow, rows, ("symbol", "start"), COLUMNS)
+        changed: Iterable[tuple[str, int]] = [(candle.symbol, candle.start) for candle in candles]
+        for rollup in (HOURS, DAYS):
+            changed = await follow(session, self._database, rollup, changed)
 
-    async def candles(
-        self, session: AsyncSession, symbol: str, seconds: int, start: int | None, end: int | None, limit: int
-    ) -> list[Candle]:
-        """The newest `limit` candles of `seconds` that begin within [start, end), oldest first; all whole."""
-        bucket = (CandleRow.start - CandleRow.start % seconds).label("bucket")
-        chosen = select(
-            bucket,
-            func.min(CandleRow.start).label("first"),
-            func.max(CandleRow.start).label("last"),
-            func.max(CandleRow.high).label("high"),
-            func.min(CandleRow.low).label("low"),
-            func.sum(CandleRow.volume).label("volume"),
-            func.sum(CandleRow.trades).label("trades"),
-        ).where(CandleRow.symbol == symbol)
-        if start is not None:
-            chosen = chosen.where(CandleRow.start >= _boundary(start, seconds))
-        if end is not None:
-            chosen = chosen.where(CandleRow.start < _boundary(end, seconds))
-        grouped = chosen.group_by(bucket).order_by(bucket.desc()).limit(limit).subquery()
-        first, last = aliased(CandleRow), aliased(CandleRow)
-        rows = await session.execute(
-            select(grouped, first.open, last.close, last.closed)
-            .join(first, and_(first.symbol == symbol, first.start == grouped.c.first))
-            .join(last, and_(last.symbol == symbol, last.start == grouped.c.last))
-            .order_by(grouped.c.bucket)
-        )
-        return [
-            Candle(
-                symbol,
-                row.bucket,
-                row.open,
-                row.high,
-                row.low,
-                row.close,
-                int(row.volume),
-                int(row.trades),
-                closed=row.closed,  # the minute that closed it lies behind the last one of these
-            )
-            for row in rows
+    async def save_places(self, session: AsyncSession, ticks: Iterable[PriceTick]) -> None:
+        """Remember the last of these ticks, in order, of each symbol."""
+        last = {tick.symbol: tick for tick in ticks}
+        rows = [
+            {"symbol": symbol, "epoch": tick.epoch, "seq": tick.seq} for symbol, tick in sorted(last.items())
         ]
+        await self._upsert(session, PlaceRow, rows, ("symbol",), ("epoch", "seq"))
 
     async def _upsert(
         self,
         session: AsyncSession,
-        table: type[CandleRow] | type[ProgressRow] | type[InstrumentRow],
+        table: type[CandleRow | ProgressRow | PlaceRow | InstrumentRow],
         rows: Sequence[Mapping[str, object]],
         key: tuple[str, ...],
         columns: tuple[str, ...],
@@ -139,23 +108,12 @@ class MarketRepository:
         changes = {column: getattr(insert.excluded, column) for column in columns}
         await session.execute(insert.on_conflict_do_update(index_elements=key, set_=changes), list(rows))
 
-    async def _ensure_partitions(self, session: AsyncSession, starts: Iterable[int]) -> None:
-        if not self._database.is_postgresql:
-            return
-        months = {(at.year, at.month) for at in (datetime.fromtimestamp(start, UTC) for start in starts)}
-        for year, month in sorted(months - self._months):
-            begin = datetime(year, month, 1, tzinfo=UTC)
-            end = datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
-            await session.execute(text(f"SELECT pg_advisory_xact_lock({_PARTITION_LOCK})"))
-            await session.execute(
-                text(
-                    f"CREATE TABLE IF NOT EXISTS candles_{year}_{month:02} PARTITION OF candles "
-                    f"FOR VALUES FROM ({int(begin.timestamp())}) TO ({int(end.timestamp())})"
-                )
-            )
-        self._months |= months
-
-
-def _boundary(at: int, seconds: int) -> int:
-    """The first start of a candle that is not before `at`."""
-    return -(-at // seconds) * seconds
+    async def _partitions(self, session: AsyncSession, table: Table, starts: Iterable[int]) -> None:
+        """Make the partitions that some candles need, where they are partitions."""
+        name = table.__tablename__
+        if name not in self._layouts:
+            self._layouts[name] = await layout(session, table)
+        if self._layouts[name] is Layout.PARTITIONS:
+            missing = {Month.of(start) for start in starts} - self._months[name]
+            await make(session, table, missing)
+            self._months[name] |= missing

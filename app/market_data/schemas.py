@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from app.events.prices import PriceTick
 from app.instruments import INSTRUMENTS, Calendar
 from app.market_data.candles import Candle
+from app.market_data.history import Place
 from app.market_data.models import InstrumentRow
 
 
@@ -116,6 +117,36 @@ class CandleView(BaseModel):
         )
 
 
+class PlaceView(BaseModel):
+    """A tick of `price.updates` and of the stream `ticker`."""
+
+    epoch: str
+    seq: int
+
+    @classmethod
+    def of(cls, place: Place | None) -> "PlaceView | None":
+        """From what is stored."""
+        return None if place is None else cls(epoch=place.epoch, seq=place.seq)
+
+
+class Direction(StrEnum):
+    """Which end of a range a page is taken from."""
+
+    BACKWARD = "backward"
+    """The newest candles."""
+    FORWARD = "forward"
+    """The oldest candles."""
+
+
+class Fill(StrEnum):
+    """What stands for an interval without a trade."""
+
+    NONE = "none"
+    """Nothing."""
+    PREVIOUS = "previous"
+    """A candle at the last close, without volume."""
+
+
 class CandlePage(BaseModel):
     """Candles, oldest first."""
 
@@ -125,3 +156,20 @@ class CandlePage(BaseModel):
     previous: datetime | None = Field(
         description="Give it as `end` to get the page before; null when there is nothing before."
     )
+    next: datetime | None = Field(
+        description="Give it as `start`, with `direction=forward`, to get the page after; null when there is "
+        "nothing after yet."
+    )
+    as_of: PlaceView | None = Field(
+        description="The last tick that the newest candle of the symbol counts; null while none was counted."
+    )
+
+
+class RunningCandles(BaseModel):
+    """The candle of each interval that takes trades now."""
+
+    symbol: str
+    as_of: PlaceView | None = Field(
+        description="The last tick that they count: those behind it continue them exactly."
+    )
+    candles: dict[Interval, CandleView]

@@ -77,7 +77,9 @@ class CandleWriter:
                 changed += aggregator.changed.values()
                 closed += aggregator.closed
             await self._repository.save_candles(session, changed)
-            await self._repository.save_progress(session, chain.from_iterable(fresh.values()))
+            taken = list(chain.from_iterable(fresh.values()))
+            await self._repository.save_progress(session, taken)
+            await self._repository.save_places(session, taken)
             await outbox.write(session, [_closed_event(candle) for candle in closed])
         _late.inc(late)
         _ticks.inc(sum(len(found) for found in fresh.values()))

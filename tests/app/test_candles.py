@@ -13,8 +13,8 @@ from app.events.reading import payloads
 from app.kit.bus import Record
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
+from app.market_data import history
 from app.market_data.candles import MINUTE, Aggregator, Candle, start_of, unseen
-from app.market_data.repository import MarketRepository
 from app.market_data.service import CandleWriter
 from tests.app.ticks import tick
 
@@ -119,7 +119,8 @@ async def stored(
     end: int | None = None,
 ) -> list[Candle]:
     async with database.transaction(read_only=True) as session:
-        return await MarketRepository(database).candles(session, "BTC-USD", seconds, start, end, limit)
+        page = await history.page(session, history.Query("BTC-USD", seconds, start, end, limit))
+    return page.candles
 
 
 async def test_redelivered_ticks_count_once(database: Database, memory_bus: MemoryBus) -> None:
