@@ -14,6 +14,7 @@ from app.kit.problems import Problem
 from app.kit.runtime import Runtime
 from app.marks import Marks
 from app.matching_client.client import MatchingClient
+from app.portfolio import internal
 from app.portfolio.repository import Held
 from app.portfolio.schemas import (
     BalanceView,
@@ -168,7 +169,7 @@ def _milliseconds(moment: datetime | None) -> int | None:
 
 def create_app(runtime: Runtime, portfolio: Portfolio) -> FastAPI:
     """The web application of the role."""
-    app = web.create_app(runtime, router)
+    app = web.create_app(runtime, router, internal.router)
     app.state.portfolio = portfolio
     return app
 

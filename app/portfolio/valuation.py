@@ -79,6 +79,11 @@ class Totals:
         return self.net_cash + self.holdings
 
 
+def market_of(asset: str) -> str | None:
+    """Symbol of the market that an asset is valued in; None for currencies, which count as themselves."""
+    return None if asset in CURRENCIES else _MARKETS[asset].symbol
+
+
 def balances(accounts: Mapping[Account, int]) -> list[Balance]:
     """An owner's accounts by asset; what is owed are the balances below zero."""
     by_asset: dict[str, dict[AccountKind, int]] = defaultdict(dict)

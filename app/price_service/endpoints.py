@@ -1,142 +1,213 @@
-"""The WebSocket server of the price stream, with the probes on the same port."""
+"""One client of the price stream: what it asks for and what it is told."""
 
 import asyncio
-import random
 import socket
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from picows import (
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSTransport,
-    WSUpgradeRequest,
-    WSUpgradeResponse,
-    WSUpgradeResponseWithListener,
-    ws_create_server,
-)
+from picows import WSCloseCode, WSFrame, WSListener, WSTransport
 
-from app.instruments import INSTRUMENTS
-from app.kit import logs, probes
-from app.kit.problems import MEDIA_TYPE, Problem
-from app.kit.runtime import Runtime, Server
-from app.kit.web import listen
+from app.kit import logs
+from app.kit.auth import Principal
+from app.kit.errors import Unavailable
+from app.kit.problems import Problem
+from app.kit.websocket import MessageReader, Refused, close_code
+from app.price_service.executions import FILLS, ORDERS
 from app.price_service.frames import error_frame, frame
-from app.price_service.hub import Client, Hub
-from app.price_service.streams import name
+from app.price_service.hub import Client, dropped, published, subscriptions
+from app.price_service.portfolio import PORTFOLIO
+from app.price_service.requests import Change, Invalid, change
 
-PATH = "/ws"
+if TYPE_CHECKING:
+    from app.price_service.server import PriceServer
+
 _MAX_MESSAGE = 16 * 1024
 """Bytes of a client's message, in however many fragments."""
 _MAX_REQUESTS = 100
 """Frames of a client in one second."""
 _MAX_UNREAD = 1024 * 1024
 """Bytes that a client may leave unread while it goes on asking."""
-_PING_SECONDS = 20.0
-_CLOSES_PER_SECOND = 500.0
-_GOODBYE_SECONDS = 2.0
-"""Time that clients have to answer the close."""
-_PAUSE = 0.1
-"""Seconds between two batches of closes."""
-_DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
+_MAX_WAITING = 16
+"""Requests that wait for the login before them."""
+LOGIN_SECONDS = 900.0
+"""How long a login holds, as long as an access token: who is locked out sees nothing more after that."""
+_LEAVING_SECONDS = 5.0
+"""From the notice that a connection has lasted long enough to its close, for the client to open another."""
+_SILENT_ROUNDS = 3
+"""Heartbeats without any sign of the client after which it is gone."""
+NOT_AUTHENTICATED = 4401
+TOO_SLOW = 4408
+_PING = b"\x89\x00"
+_PONG = frame({"type": "pong"})
+_RECONNECT = frame({"type": "reconnect", "within_ms": int(_LEAVING_SECONDS * 1000)})
 _log = logs.get(__name__)
+_dropped_overflow = dropped.labels("overflow")
+
+
+class Session:
+    """The private side of a connection that is logged in; see `executions.Session`, `portfolio.Session`."""
+
+    __slots__ = ("_connection", "ahead", "expires", "private", "resumed", "user_id")
+
+    def __init__(self, connection: "Connection", user_id: str) -> None:
+        self._connection = connection
+        self.user_id = user_id
+        self.expires = 0.0
+        """By the clock of the loop."""
+        self.private: set[str] = set()
+        self.ahead: dict[str, dict[str, int]] = {}
+        self.resumed = False
+
+    @property
+    def slow(self) -> bool:
+        """See `portfolio.Session`."""
+        return self._connection.client.slow
+
+    def push(self, data: bytes) -> None:
+        """Send a finished frame; when too much is unread, the connection ends: nothing is left out."""
+        self._connection.push(data)
 
 
 class Connection(WSListener):
-    """One client: reads its requests, tells the hub when its socket is full."""
+    """Reads the requests of one client, tells the hub when its socket is full."""
 
-    def __init__(self, server: "PriceServer") -> None:
+    __slots__ = (
+        "_later",
+        "_login",
+        "_reader",
+        "_server",
+        "_silent",
+        "address",
+        "client",
+        "ends",
+        "leaving",
+        "session",
+        "slot",
+        "transport",
+    )
+
+    def __init__(self, server: "PriceServer", address: str) -> None:
         self._server = server
-        self._hub = server.hub
+        self.address = address
         self.transport: WSTransport | None = None
-        self.client = Client(self)
-        self._fragments: bytes | None = None
-        """The message so far, of which more is to come."""
-        self._second = 0.0
-        self._requests = 0
+        self.client = Client(_nowhere)
+        self.session: Session | None = None
+        self.ends = 0.0
+        """When it is told to leave, by the clock of the loop; 0 for never."""
+        self.leaving = False
+        self.slot = 0
+        """Which part of a round visits it."""
+        self._reader = MessageReader(_MAX_MESSAGE, _MAX_REQUESTS)
+        self._silent = 0
+        self._login: asyncio.Task[None] | None = None
+        self._later: list[str] | None = None
 
     def write(self, data: bytes) -> None:
-        """Send finished frames; see `hub.Sink`."""
-        if self.transport is not None:
-            self.transport.underlying_transport.write(data)
+        """Send finished frames."""
+        self.client.write(data)
 
-    def close(self, code: WSCloseCode, reason: str) -> None:
-        """Say goodbye with a close code."""
+    def push(self, data: bytes) -> None:
+        """Send a finished frame of a private channel."""
+        transport = self.transport
+        if transport is None or transport.is_close_frame_sent:
+            return
+        limit = self._server.settings.private_buffer_bytes
+        if transport.underlying_transport.get_write_buffer_size() > limit:
+            _dropped_overflow.inc()
+            self.close(TOO_SLOW, f"more than {limit} bytes are unread")
+            transport.disconnect(graceful=False)
+            return
+        self.client.write(data)
+        published.inc()
+
+    def close(self, code: WSCloseCode | int, reason: str) -> None:
+        """Say goodbye with a close code; nothing is sent after it."""
+        transport = self.transport
+        if transport is not None and not transport.is_close_frame_sent:
+            self._server.hub.quiet(self.client)
+            self._log_out()
+            transport.send_close(close_code(code), reason)
+
+    def hang_up(self) -> None:
+        """End the connection, whatever the client does."""
         if self.transport is not None:
-            self.transport.send_close(code, reason)
+            self.transport.disconnect(graceful=False)
+
+    def visit(self, now: float, public: bytes, private: bytes) -> None:
+        """Send a heartbeat, and end what has lasted long enough or is dead; once in a round."""
+        transport = self.transport
+        if transport is None:
+            return
+        self._silent += 1
+        if self._silent > _SILENT_ROUNDS:
+            self.close(WSCloseCode.GOING_AWAY, "nothing was heard for long")
+            transport.disconnect(graceful=False)
+        elif transport.is_close_frame_sent:
+            return
+        elif self.session is not None and now >= self.session.expires:
+            self.close(NOT_AUTHENTICATED, "login-expired")
+        elif self.leaving and now >= self.ends:
+            self.close(WSCloseCode.SERVICE_RESTART, "connection is old: come back")
+        else:
+            beat = private if self.session is not None else public
+            self.client.write(_PING if self.client.slow else beat + _PING)
+            if self.ends and not self.leaving and now >= self.ends:
+                self.leaving, self.ends = True, now + _LEAVING_SECONDS
+                self.client.write(_RECONNECT)
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called once, after the handshake."""
         self.transport = transport
+        below = transport.underlying_transport
+        self.client.write = below.write
         limit = self._server.buffer_bytes
         # Without it the kernel would queue megabytes for a slow client, of prices long gone.
-        connected: socket.socket = transport.underlying_transport.get_extra_info("socket")
+        connected: socket.socket = below.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limit)
-        transport.underlying_transport.set_write_buffer_limits(high=limit, low=limit // 4)
-        self._hub.join(self.client)
-        self._server.connections.add(self)
+        below.set_write_buffer_limits(high=limit, low=limit // 4)
+        self._server.hub.join(self.client)
+        self._server.joined(self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called once, however the connection ended."""
         if self.transport is not None:
             self.transport = None
-            self._hub.leave(self.client)
+            self.client.write = _nowhere
+            if self._login is not None:
+                self._login.cancel()
+            self._log_out()
+            self._server.hub.leave(self.client)
             self._server.left(self)
 
     def pause_writing(self) -> None:
         """The write buffer is over its limit."""
-        self._hub.paused(self.client)
+        self._server.hub.paused(self.client)
 
     def resume_writing(self) -> None:
         """The write buffer is nearly empty again."""
-        self._hub.resumed(self.client)
+        self._server.hub.resumed(self.client)
+        if self.session is not None:
+            self._server.values.due(self.session)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Called for each frame of the client; pings are answered before they come here."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            transport.send_close(frame.get_close_code() if frame.payload_size else WSCloseCode.OK)
-            transport.disconnect()
-        elif transport.is_close_frame_sent or frame.msg_type not in _DATA:
-            return
-        elif self._asks_too_much(transport):
-            self._refuse(WSCloseCode.POLICY_VIOLATION, f"at most {_MAX_REQUESTS} messages in a second")
-        elif frame.msg_type == WSMsgType.BINARY:
-            self._refuse(WSCloseCode.UNSUPPORTED_DATA, "messages are text")
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._refuse(WSCloseCode.PROTOCOL_ERROR, "no extension was agreed on")
-        elif (frame.msg_type == WSMsgType.CONTINUATION) != (self._fragments is not None):
-            self._refuse(WSCloseCode.PROTOCOL_ERROR, "fragments of a message follow each other")
-        else:
-            self._take((self._fragments or b"") + frame.get_payload_as_bytes(), whole=frame.fin)
-
-    def _asks_too_much(self, transport: WSTransport) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now - self._second >= 1:
-            self._second, self._requests = now, 0
-        self._requests += 1
-        unread = transport.underlying_transport.get_write_buffer_size()
-        return self._requests > _MAX_REQUESTS or unread > _MAX_UNREAD
-
-    def _refuse(self, code: WSCloseCode, reason: str) -> None:
-        self.close(code, reason)
-        if self.transport is not None:
-            self.transport.disconnect(graceful=not self.client.slow)
-
-    def _take(self, message: bytes, *, whole: bool) -> None:
-        if len(message) > _MAX_MESSAGE:
-            self._refuse(WSCloseCode.MESSAGE_TOO_BIG, f"a message has at most {_MAX_MESSAGE} bytes")
-            return
-        self._fragments = None if whole else message
-        if not whole:
-            return
+        self._silent = 0
         try:
-            text = message.decode()
-        except UnicodeDecodeError:
-            self._refuse(WSCloseCode.INVALID_TEXT, "text is UTF-8")
-            return
-        self._request(text)
+            message = self._reader.take(transport, frame)
+            if message is None:
+                return
+            if transport.underlying_transport.get_write_buffer_size() > _MAX_UNREAD:
+                raise Refused(WSCloseCode.POLICY_VIOLATION, f"more than {_MAX_UNREAD} bytes are unread")
+            if self._later is None:
+                self._request(message)
+            elif len(self._later) < _MAX_WAITING:
+                self._later.append(message)
+            else:
+                raise Refused(WSCloseCode.POLICY_VIOLATION, "too many requests wait for the login")
+        except Refused as refused:
+            slow = self.client.slow
+            self.close(refused.code, refused.reason)
+            transport.disconnect(graceful=not slow)
 
     def _request(self, text: str) -> None:
         try:
@@ -146,110 +217,129 @@ class Connection(WSListener):
             return
         op = message.get("op") if isinstance(message, dict) else None
         if op == "ping":
-            self.write(frame({"type": "pong"}))
+            self.write(_PONG)
         elif op in ("subscribe", "unsubscribe"):
-            self._change(op, message)
+            try:
+                asked = change(message, self._server.hub.channels)
+                (self._subscribe if op == "subscribe" else self._unsubscribe)(asked)
+            except Invalid as invalid:
+                self.write(error_frame(invalid.code, str(invalid)))
+        elif op == "auth":
+            self._authenticate(message.get("token"))
         else:
-            self.write(error_frame("unknown-op", "op is one of subscribe, unsubscribe, ping"))
+            self.write(error_frame("unknown-op", "op is one of subscribe, unsubscribe, auth, ping"))
 
-    def _change(self, op: str, message: dict[str, Any]) -> None:
-        asked = message.get("symbols")
-        if asked == "*":
-            symbols = frozenset(INSTRUMENTS)
-        elif isinstance(asked, list) and all(isinstance(symbol, str) for symbol in asked):
-            symbols = frozenset(asked)
-        else:
-            self.write(error_frame("invalid-symbols", 'symbols is a list of symbols or "*"'))
-            return
-        unknown = sorted(symbols - INSTRUMENTS.keys())
-        if unknown:
-            self.write(error_frame("unknown-symbol", f"no such symbol: {', '.join(unknown)[:200]}"))
-            return
-        self.write(frame({"type": f"{op}d", "symbols": sorted(symbols)}))
-        streams = [name("ticker", symbol) for symbol in symbols]
-        (self._hub.subscribe if op == "subscribe" else self._hub.unsubscribe)(self.client, streams)
-
-
-class PriceServer(Server):
-    """Listens on the role's port."""
-
-    def __init__(self, runtime: Runtime, hub: Hub) -> None:
-        self._runtime = runtime
-        self.hub = hub
-        self.buffer_bytes = runtime.settings.client_buffer_bytes
-        self.connections: set[Connection] = set()
-        self._fewer = asyncio.Event()
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> str:
-        """See `Server`."""
-        listener = listen(self._runtime)
-        self._server = await ws_create_server(
-            self._accept,
-            sock=listener,
-            max_frame_size=_MAX_MESSAGE,
-            read_buffer_init_size=1024,
-            enable_auto_ping=True,
-            auto_ping_idle_timeout=_PING_SECONDS,
-            auto_ping_reply_timeout=_PING_SECONDS,
+    def _subscribe(self, asked: Change) -> None:
+        hub, executions, session = self._server.hub, self._server.executions, self.session
+        if asked.private and session is None:
+            raise Invalid("authentication-required", 'log in first: {"op": "auth", "token": …}')
+        recovered = hub.recoverable(self.client, asked.resume)
+        missed: dict[str, list[bytes]] = {}
+        for channel, positions in asked.positions.items():
+            assert session is not None  # noqa: S101 - checked above
+            recovered[channel] = channel != PORTFOLIO and executions.is_recoverable(positions)
+            if recovered[channel]:
+                missed[channel] = found = [*executions.missed(session.user_id, channel, positions)]
+                recovered[channel] = sum(map(len, found)) <= self._server.settings.private_buffer_bytes // 2
+        answer = _answer("subscribed", asked)
+        if asked.resumes:
+            answer["recovered"] = recovered
+        if not asked.private.isdisjoint((ORDERS, FILLS)):
+            answer["positions"] = executions.positions
+        self.write(frame(answer))
+        hub.subscribe(
+            self.client,
+            asked.streams,
+            {stream: place if recovered[stream] else None for stream, place in asked.resume.items()},
         )
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if session is not None and asked.private:
+            self._join(session, asked, recovered, missed)
 
-    def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        path = request.path.decode("latin-1").partition("?")[0]
-        if path == PATH and self._runtime.ready:
-            return Connection(self)
-        if path == PATH:
-            answer = 503, MEDIA_TYPE, Problem(503, "not-ready", self._runtime.pending).document()
-        else:
-            answer = probes.answer(self._runtime, path) or (
-                404,
-                MEDIA_TYPE,
-                Problem(404, "not-found", "Not Found").document(),
-            )
-        status, media_type, body = answer
-        headers = {"Content-Type": media_type}
-        make = WSUpgradeResponse.create_ok_response
-        response = (
-            make(body, headers)
-            if status == 200
-            else WSUpgradeResponse.create_error_response(status, body, headers)
-        )
-        return WSUpgradeResponseWithListener(cast(WSUpgradeResponse, response), None)
+    def _join(
+        self, session: Session, asked: Change, recovered: dict[str, bool], missed: dict[str, list[bytes]]
+    ) -> None:
+        for channel, positions in asked.positions.items():
+            if recovered[channel]:
+                session.resumed = True
+                for data in missed[channel]:
+                    self.push(data)
+                session.ahead[channel] = {
+                    symbol: sequence
+                    for symbol, sequence in positions.items()
+                    if sequence > self._server.executions.positions.get(symbol, 0)
+                }
+            elif channel != PORTFOLIO:
+                self.push(frame({"type": "resync", "reason": "not-recovered", "stream": channel}))
+        subscriptions.inc(len(asked.private - session.private))
+        session.private |= asked.private
+        if not asked.private.isdisjoint((ORDERS, FILLS)):
+            self._server.executions.join(session)
+        if PORTFOLIO in asked.private:
+            self._server.values.join(session)
 
-    def left(self, connection: Connection) -> None:
-        """A connection has ended."""
-        self.connections.discard(connection)
-        self._fewer.set()
+    def _unsubscribe(self, asked: Change) -> None:
+        self._server.hub.unsubscribe(self.client, asked.streams)
+        session = self.session
+        if session is not None and asked.private:
+            subscriptions.dec(len(session.private & asked.private))
+            session.private -= asked.private
+            if session.private.isdisjoint((ORDERS, FILLS)):
+                self._server.executions.leave(session)
+            if PORTFOLIO not in session.private:
+                self._server.values.leave(session)
+        self.write(frame(_answer("unsubscribed", asked)))
 
-    async def drain(self, seconds: float) -> None:
-        """Announce the end, close everyone with 1012 a few at a time, stop listening.
+    def _authenticate(self, token: object) -> None:
+        if not isinstance(token, str):
+            self.write(error_frame("invalid-token", "token is what POST /api/auth/stream-token answers"))
+            return
+        self._later = []
+        self._login = asyncio.create_task(self._log_in(token))
 
-        Probes are answered until the end. Clients come back at different moments, so that they spread over
-        the other replicas.
-        """
-        deadline = asyncio.get_running_loop().time() + seconds
-        spread = min(seconds * 0.7, len(self.connections) / _CLOSES_PER_SECOND)
-        notice = frame({"type": "serverShutdown", "within_ms": int(spread * 1000)})
-        for connection in tuple(self.connections):
-            connection.write(notice)
-        waiting = list(self.connections)
-        random.shuffle(waiting)
-        batches = max(1, round(spread / _PAUSE))
-        for number in range(batches):
-            for connection in waiting[number::batches]:
-                connection.close(WSCloseCode.SERVICE_RESTART, "service restart")
-            if number < batches - 1:
-                await asyncio.sleep(_PAUSE * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+    async def _log_in(self, token: str) -> None:
         try:
-            async with asyncio.timeout_at(min(deadline, deadline - seconds + spread + _GOODBYE_SECONDS)):
-                while self.connections:
-                    self._fewer.clear()
-                    await self._fewer.wait()
-        except TimeoutError:
-            _log.warning("clients did not answer the close", connections=len(self.connections))
-        for connection in tuple(self.connections):
-            if connection.transport is not None:
-                connection.transport.disconnect(graceful=False)
-        if self._server is not None:
-            self._server.close()
+            self._admit(await self._server.authenticator.token(token))
+        except Problem as problem:
+            self.write(error_frame(problem.code, str(problem)))
+        except Unavailable as error:
+            self.write(error_frame("unavailable", f"The {error.service} does not answer now; try again."))
+        finally:
+            self._login, waiting, self._later = None, self._later or [], None
+        for number, message in enumerate(waiting):
+            if self._later is not None:  # one of them is a login, too
+                self._later += waiting[number:]
+                break
+            self._request(message)
+
+    def _admit(self, user: Principal) -> None:
+        if "read" not in user.scopes:
+            raise Problem(403, "insufficient-scope", "This needs the scope read.")
+        if self.session is not None and self.session.user_id != user.user_id:
+            raise Problem(403, "another-user", "The connection belongs to another user.")
+        if self.transport is None or self.transport.is_close_frame_sent:
+            return
+        if self.session is None:
+            self.session = Session(self, user.user_id)
+        self.session.expires = asyncio.get_running_loop().time() + LOGIN_SECONDS
+        told: dict[str, Any] = {"type": "authenticated", "user_id": user.user_id}
+        self.write(frame({**told, "expires_in": int(LOGIN_SECONDS)}))
+
+    def _log_out(self) -> None:
+        session, self.session = self.session, None
+        if session is not None:
+            self._server.executions.leave(session)
+            self._server.values.leave(session)
+            subscriptions.dec(len(session.private))
+
+
+def _nowhere(_: bytes) -> None:
+    """Takes what is written to a connection that is not open."""
+
+
+def _answer(kind: str, asked: Change) -> dict[str, Any]:
+    answer: dict[str, Any] = {"type": kind}
+    if asked.symbols is not None:
+        answer["symbols"] = asked.symbols
+    if asked.channels is not None:
+        answer["channels"] = asked.channels
+    return answer

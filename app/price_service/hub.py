@@ -5,8 +5,7 @@ written to each of its clients with one call. Streams are known only by their na
 """
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -36,13 +35,6 @@ delivery = Histogram(
 ).labels(SERVICE)
 
 
-class Sink(Protocol):
-    """Where a client's bytes go."""
-
-    def write(self, data: bytes) -> None:
-        """Take bytes; never blocks."""
-
-
 class _Group:
     """Clients with the same subscription."""
 
@@ -56,10 +48,11 @@ class _Group:
 class Client:
     """State of one connection, bounded by the number of streams."""
 
-    __slots__ = ("behind", "group", "sink", "slow")
+    __slots__ = ("behind", "group", "slow", "write")
 
-    def __init__(self, sink: Sink) -> None:
-        self.sink = sink
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        self.write = write
+        """Takes bytes for the socket; never blocks."""
         self.group: _Group | None = None
         self.slow = False
         """The socket takes no more now."""
@@ -127,7 +120,7 @@ class Hub:
                     client.behind.update([entry.stream for entry in found])
                     left_out += count
                 else:
-                    client.sink.write(data)
+                    client.write(data)
                     written += count
         published.inc(written)
         if left_out:
@@ -140,8 +133,13 @@ class Hub:
 
     def leave(self, client: Client) -> None:
         """Forget a connection."""
-        self._change(client, frozenset())
+        self.quiet(client)
         connections.dec()
+
+    def quiet(self, client: Client) -> None:
+        """End every subscription of a client."""
+        self._change(client, frozenset())
+        client.behind = None
 
     def recoverable(self, client: Client, positions: Mapping[str, Position]) -> dict[str, bool]:
         """For each stream, whether all that came behind the position can be given to the client now."""
@@ -213,7 +211,7 @@ class Hub:
     @staticmethod
     def _write(client: Client, frames: Sequence[bytes]) -> None:
         if frames:
-            client.sink.write(b"".join(frames))
+            client.write(b"".join(frames))
             published.inc(len(frames))
 
     def _change(self, client: Client, streams: frozenset[str]) -> None:

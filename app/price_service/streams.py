@@ -60,6 +60,16 @@ class Channel(Protocol):
         """
 
 
+class Source(Protocol):
+    """What a channel is made of, on the bus."""
+
+    async def open(self) -> None:
+        """Fix the place on the bus and load the state; raises Unavailable."""
+
+    async def run(self) -> None:
+        """Follow until cancelled; raises Unavailable when it breaks, and then goes on when called again."""
+
+
 def name(channel: str, symbol: str) -> str:
     """The stream of a symbol in a channel."""
     return f"{channel}:{symbol}"

@@ -81,6 +81,11 @@ class TickFollower:
         """Symbol → its newest tick."""
         self.listeners: list[Listener] = []
 
+    def price(self, symbol: str) -> int | None:
+        """The last price in ticks; None when there is none."""
+        tick = self.latest.get(symbol)
+        return None if tick is None else tick.price
+
     async def open(self) -> None:
         """Fix the place on the bus, then load the cache: nothing falls between the two.
 

@@ -104,7 +104,7 @@ class FanOut(RuleBasedStateMachine):
     @rule()
     def join(self) -> None:
         reader = Reader()
-        client = Client(reader)
+        client = Client(reader.write)
         self.hub.join(client)
         self.clients.append((client, reader))
 
@@ -163,12 +163,8 @@ TestFanOut.settings = settings(max_examples=60, stateful_step_count=40, deadline
 def test_a_slow_client_gets_one_snapshot_of_the_latest_state() -> None:
     written: list[bytes] = []
 
-    class Sink:
-        def write(self, data: bytes) -> None:
-            written.append(data)
-
     hub, ticks = pipeline()
-    client = Client(Sink())
+    client = Client(written.append)
     hub.join(client)
     hub.subscribe(client, tickers(SYMBOLS))
     hub.paused(client)
@@ -190,12 +186,8 @@ def test_a_slow_client_gets_one_snapshot_of_the_latest_state() -> None:
 def test_prices_leave_as_exact_decimals() -> None:
     written: list[bytes] = []
 
-    class Sink:
-        def write(self, data: bytes) -> None:
-            written.append(data)
-
     hub, ticks = pipeline()
-    client = Client(Sink())
+    client = Client(written.append)
     hub.join(client)
     ticks.take([PriceTick.model_validate(tick("EUR-USD", price=108451, size=3))])
     hub.subscribe(client, tickers(["EUR-USD"]))
