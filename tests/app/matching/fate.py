@@ -55,7 +55,7 @@ class MortalDatabase(Database):
 
 
 class MortalBus(MemoryBus):
-    """Two steps for each publication; none for books, whose pace would leave the moment of death to chance."""
+    """Two steps for each publication; none for books: their pace would leave the death to chance."""
 
     def __init__(self, bus: Bus, fate: Fate) -> None:
         super().__init__()
