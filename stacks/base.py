@@ -16,10 +16,8 @@ from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, 
 from infra.settings import NAMESPACES, StackSettings
 from infra.settings.model import ScalingSettings
 from infra.settings.workloads import Workload, workloads
+from stacks.edge import EDGE_PODS, ENTRIES, edge_environment
 from stacks.flows import SYSTEM, role_policies
-
-ENTRY = "gateway"
-"""The role behind the public address."""
 
 APP_SECRET = "app-secrets"  # noqa: S105 - the name of a Secret
 """Secret with the app's passwords; its keys are the app's own names for them."""
@@ -48,12 +46,10 @@ class Platform:
     """`host:port` of each, to be waited for."""
     ready: Sequence[Resource]
     """What has to be there before the first workload starts."""
-    clients: Sequence[str]
-    """Networks from which requests reach the role behind the public address."""
     peers: Mapping[Need, Sequence[Allow]]
     """Where the pods of a role may connect to for each need."""
-    node_port: int | None = None
-    """Port of the public entry on every node; None where a load balancer reaches the pods."""
+    hops: int = 0
+    """Proxies in front of the cluster."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables of every workload, beside those that follow from its needs."""
     pools: Mapping[str, Pool] = field(default_factory=dict)
@@ -91,7 +87,7 @@ def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOp
     sized = workloads(settings)
     policies = {
         name: NetworkPolicy(name, args, _after(opts, platform.ready))
-        for name, args in role_policies(ENTRY, platform.clients, platform.peers).items()
+        for name, args in role_policies(ENTRIES, EDGE_PODS, platform.peers).items()
         if name in sized
     }
     tasks = [
@@ -141,7 +137,6 @@ def _service(settings: StackSettings, platform: Platform, item: Workload) -> Ser
         secret=APP_SECRET,
         environment=_environment(settings, platform, item),
         waits=_waits(platform, item.role),
-        node_port=platform.node_port if item.role.name == ENTRY else None,
         pool=platform.pools.get(item.role.pool) if item.role.pool else None,
     )
 
@@ -164,6 +159,7 @@ def _environment(settings: StackSettings, platform: Platform, item: Workload) ->
         "APP_LOG_LEVEL": settings.log_level.upper(),
     }
     environment |= {_URL_VARIABLES[need]: platform.urls[need] for need in item.role.needs}
+    environment |= edge_environment(settings.edge, item.role, hops=platform.hops)
     if item.role.name == "price-collector":
         environment |= {
             "APP_FEED_SEED": str(settings.feed.seed),

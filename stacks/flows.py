@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.roles import ROLES, Need, Role, cluster_roles
-from components.kubernetes.network_policy import Allow, Network, NetworkPolicyArgs, Pods
+from components.kubernetes.network_policy import Allow, NetworkPolicyArgs, Pods
 
 SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring"
 """Namespaces of the app, of its data services, and of what watches them."""
@@ -27,14 +27,15 @@ BACKENDS: Mapping[Need, Backend] = {
 
 
 def role_policies(
-    entry: str, clients: Sequence[str], backends: Mapping[Need, Sequence[Allow]]
+    entries: Sequence[str], edge: Pods, backends: Mapping[Need, Sequence[Allow]]
 ) -> dict[str, NetworkPolicyArgs]:
     """Allowed flows of every role.
 
-    `clients` are the networks that may reach the role `entry`; `backends` are the peers that meet each need.
+    `edge` are the pods through which requests from outside come, to the roles `entries` alone; `backends` are
+    the peers that meet each need.
     """
     return {
-        role.name: _role_policy(role, clients if role.name == entry else (), backends)
+        role.name: _role_policy(role, [edge] if role.name in entries else [], backends)
         for role in ROLES.values()
     }
 
@@ -60,7 +61,7 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
 
 
 def _role_policy(
-    role: Role, clients: Sequence[str], backends: Mapping[Need, Sequence[Allow]]
+    role: Role, outside: Sequence[Pods], backends: Mapping[Need, Sequence[Allow]]
 ) -> NetworkPolicyArgs:
     ingress = [
         Allow(Pods(SYSTEM, other.name), role.port)
@@ -68,7 +69,7 @@ def _role_policy(
         if role.port is not None and role.name in other.calls
     ]
     if role.port is not None:
-        ingress += [Allow(Network(cidr), role.port) for cidr in clients]
+        ingress += [Allow(pods, role.port) for pods in outside]
     egress = [
         Allow(Pods(SYSTEM, name), port)
         for name in sorted(role.calls)

@@ -5,7 +5,8 @@ import pulumi_random
 from pulumi import ResourceOptions
 from pulumi_kubernetes.provider import Provider
 
-from app.roles import Need
+from app.roles import Need, Resources
+from components.kubernetes.edge import NAMESPACE
 from components.kubernetes.kafka import Kafka, KafkaArgs
 from components.kubernetes.network_policy import NetworkPolicy
 from components.kubernetes.postgres import Postgres, PostgresArgs
@@ -18,6 +19,7 @@ from infra.settings import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.workloads import data_resources
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
+from stacks.edge import ENTRIES, Surroundings, make_edge
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
 from stacks.outputs import Outputs
 
@@ -25,6 +27,11 @@ _KEPT_KEYS = "app-keys"
 """Secret beside the data, which stays with it when the stack is taken down: some of it is encrypted."""
 _KEY_LENGTH = 48
 _PASSWORD_KEY = "password"  # noqa: S105 - a key in a Secret
+
+_CLUSTER_NETWORKS = ("10.96.0.0/15", "10.244.0.0/16")
+"""Services and pods of embedded clusters, pods of kind."""
+_ENVOY = Resources(cpu_request="100m", cpu_limit="2", memory_request="128Mi", memory_limit="1Gi")
+"""10,000 WebSockets take some 600 MiB."""
 
 
 def build(settings: LocalSettings) -> Outputs:
@@ -53,11 +60,10 @@ def build(settings: LocalSettings) -> Outputs:
         urls={need: backend.url for need, backend in backends.items()},
         addresses={need: f"{backend.host}:{backend.port}" for need, backend in backends.items()},
         ready=[*namespaces, credentials, *backends.values()],
-        clients=settings.allowed_clients,
         peers=pod_backends(),
-        node_port=settings.node_port,
     )
-    make_workloads(settings, platform, opts)
+    services = make_workloads(settings, platform, opts)
+    make_edge(settings.edge, _edge(settings), opts, *(services[name] for name in ENTRIES))
     address = settings.address or kubeconfig.address(path) or "localhost"
     return Outputs(
         web=f"http://{address}:{settings.node_port}",
@@ -65,6 +71,22 @@ def build(settings: LocalSettings) -> Outputs:
         endpoints={need.value: backend.url for need, backend in backends.items()},
         kubeconfig=str(path),
         image=image,
+        more={"secure": f"https://{address}:{settings.secure_node_port}"},
+    )
+
+
+def _edge(settings: LocalSettings) -> Surroundings:
+    return Surroundings(
+        clients=settings.allowed_clients,
+        internal_networks=_CLUSTER_NETWORKS,
+        origins=(),
+        resources=_ENVOY,
+        # The name may be `localhost`, at which other things of the user answer by plain HTTP.
+        hsts_seconds=60,
+        drain_seconds=20,
+        image=None,
+        certificate_namespace=NAMESPACE,
+        node_ports={"http": settings.node_port, "https": settings.secure_node_port},
     )
 
 

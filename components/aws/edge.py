@@ -47,9 +47,9 @@ class EdgeArgs:
     target_security_group_id: Input[str]
     """Security group of the pods behind it: the cluster's."""
     target_port: int
-    """Port of the gateway's pods."""
+    """Port of Envoy's pods."""
     health_check_path: str
-    """Path that answers 200 on a healthy gateway, whatever the host header."""
+    """Path that answers 200 on a healthy target, whatever the host header."""
     rate_limit: int
     """Requests that one address may make in five minutes, from 10; more are answered 429."""
     log_key_arn: Input[str]
@@ -59,7 +59,7 @@ class EdgeArgs:
     alerts_topic_arn: Input[str]
     """Topic that hears of errors, slowness and sick targets."""
     target_protocol: Literal["HTTP", "HTTPS"] = "HTTP"
-    """What the gateway speaks; its certificate is not verified."""
+    """What the targets speak; the load balancer does not verify their certificate."""
     health_check_port: int | None = None
     """Port of the health check; the target's own by default."""
     client_cidrs: Sequence[str] = (_ANYWHERE,)
@@ -88,14 +88,14 @@ class Edge(ComponentResource):
     """An internet-facing application load balancer with TLS, firewall, logs and alarms.
 
     It sends everything for its domain to one target group of pod addresses, which a TargetGroupBinding fills,
-    and answers 404 to any other host. It binds clients to no pod: the gateway does, by the cookie
+    and answers 404 to any other host. It binds clients to no pod: Envoy does, by the cookie
     TRADING_AFFINITY, and finds the same backend from whichever of its pods a request reaches.
     """
 
     url: Output[str]
     """Where the platform answers."""
     target_group_arn: Output[str]
-    """Target group for the gateway's pods, by address."""
+    """Target group for Envoy's pods, by address."""
     security_group_id: Output[str]
     """Security group of the load balancer."""
     certificate_arn: Output[str]
@@ -158,7 +158,7 @@ class Edge(ComponentResource):
                 f"{self._name}-targets-{port}",
                 security_group_id=group.id,
                 referenced_security_group_id=args.target_security_group_id,
-                description="Gateway's pods",
+                description="Envoy's pods",
                 ip_protocol="tcp",
                 from_port=port,
                 to_port=port,
@@ -231,7 +231,8 @@ class Edge(ComponentResource):
             # The strictest mode would refuse harmless clients too, such as those that send GET with a body.
             desync_mitigation_mode="defensive",
             preserve_host_header=True,
-            enable_xff_client_port=True,
+            # Envoy reads addresses there, without ports.
+            enable_xff_client_port=False,
             enable_waf_fail_open=False,
             access_logs=aws.lb.LoadBalancerAccessLogsArgs(
                 bucket=args.log_bucket, prefix=f"alb/{self._name}-requests", enabled=True
@@ -351,7 +352,7 @@ class Edge(ComponentResource):
         alarms = {
             "unhealthy": (
                 Alarm(_METRICS, "UnHealthyHostCount", group, above=0, statistic="Maximum", periods=3),
-                "A pod of the gateway fails its health check",
+                "A pod of Envoy fails its health check",
             ),
             "target-errors": (
                 Alarm(_METRICS, "HTTPCode_Target_5XX_Count", group, above=errors, statistic="Sum"),

@@ -62,6 +62,47 @@ class TargetGroupBinding(ComponentResource):
 
 
 @dataclass(frozen=True)
+class CertificateArgs:
+    """A certificate that cert-manager keeps in a Secret."""
+
+    namespace: str
+    """Namespace of the Secret, whose name is the component's."""
+    domains: tuple[str, ...]
+    """Names that the certificate is for."""
+    issuer: str
+    """Name of the ClusterIssuer."""
+
+
+class Certificate(ComponentResource):
+    """A certificate with a new key at each renewal, 30 of Let's Encrypt's 90 days before it ends."""
+
+    def __init__(self, name: str, args: CertificateArgs, opts: ResourceOptions | None = None) -> None:
+        super().__init__("tradestack:kubernetes:Certificate", name, None, opts)
+        CustomResource(
+            name,
+            api_version="cert-manager.io/v1",
+            kind="Certificate",
+            metadata=ObjectMetaArgs(
+                name=name,
+                namespace=args.namespace,
+                labels=labels(name),
+                annotations={"pulumi.com/waitFor": "condition=Ready"},
+            ),
+            spec={
+                "secretName": name,
+                "dnsNames": list(args.domains),
+                "issuerRef": {"group": "cert-manager.io", "kind": "ClusterIssuer", "name": args.issuer},
+                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+                "usages": ["digital signature", "server auth"],
+                "duration": "2160h",
+                "renewBefore": "720h",
+            },
+            opts=ResourceOptions(parent=self),
+        )
+        self.register_outputs({})
+
+
+@dataclass(frozen=True)
 class IssuerArgs:
     """Who asks Let's Encrypt for certificates, and for which domain."""
 

@@ -8,6 +8,8 @@ from infra.settings.quantities import Cpu, Memory
 from infra.settings.rules import Problem, reads
 from infra.settings.workloads import workloads
 
+_LEAST_WEBSOCKET_SECONDS = 60
+
 
 @reads(StackSettings, "services")
 def _scaling_fits_the_role(settings: StackSettings) -> Iterator[Problem]:
@@ -50,6 +52,22 @@ def _limit_range_is_ordered(settings: StackSettings) -> Iterator[Problem]:
             yield Problem(f"limitRange.{lower}Request", request, f"at most {lower}Limit, which is {limit}")
         if limit > most:
             yield Problem(f"limitRange.{lower}Limit", limit, f"at most max{what}, which is {most}")
+
+
+@reads(StackSettings, "edge")
+def _envoys_are_in_order(settings: StackSettings) -> Iterator[Problem]:
+    given = settings.edge.replicas
+    if given.minimum > given.maximum:
+        allowed = f"at most edge.replicas.maximum, which is {given.maximum}"
+        yield Problem("edge.replicas.minimum", given.minimum, allowed)
+
+
+@reads(StackSettings, "edge")
+def _websockets_last_longer_than_requests(settings: StackSettings) -> Iterator[Problem]:
+    given = settings.edge.websocket_timeout
+    if given < _LEAST_WEBSOCKET_SECONDS:
+        allowed = f"at least {_LEAST_WEBSOCKET_SECONDS}s, four heartbeats of the price service"
+        yield Problem("edge.websocketTimeout", given, allowed)
 
 
 @reads(StackSettings, "allowedClients")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from infra.settings import sizes
-from infra.settings.model import Section, StackSettings, Text, one_of
+from infra.settings.model import EdgeSettings, EnvoySettings, Section, StackSettings, Text, one_of
 from infra.settings.quantities import Cidr, matching, one_number_of, refuse, whole
 
 Account = Annotated[str, matching(r"\d{12}", "an AWS account of twelve digits, in quotes")]
@@ -188,9 +188,10 @@ class ContainersSettings(Section):
     maximum: Annotated[int, whole(1, 50)] = 2
 
 
-class EdgeSettings(Section):
-    """What the internet meets first."""
+class CloudEdgeSettings(EdgeSettings):
+    """What the internet meets first: firewall and load balancer, then Envoy."""
 
+    replicas: EnvoySettings = EnvoySettings.model_validate({"minimum": 2, "maximum": 6})
     requests_per_address: Annotated[int, whole(100, 2_000_000)] = 30_000
     """Requests of one address in five minutes before it is blocked; 100 a second (seed 000, section 6)."""
 
@@ -292,6 +293,6 @@ class CloudSettings(StackSettings):
     messaging: MessagingSettings = MessagingSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     containers: ContainersSettings = ContainersSettings()
-    edge: EdgeSettings = EdgeSettings()
+    edge: CloudEdgeSettings = CloudEdgeSettings()
     backup: BackupSettings = BackupSettings()
     delivery: DeliverySettings | None = None

@@ -42,7 +42,9 @@ class LocalSettings(StackSettings):
     address: KubernetesName | None = None
     """Host name or address on which node ports answer; without it, the API server's."""
     node_port: NodePort = 30080
-    """Port of the public entry on every node."""
+    """Port of the public entry on every node, for plain HTTP."""
+    secure_node_port: NodePort = 30443
+    """Port of the public entry on every node, for HTTPS."""
     storage_class: KubernetesName = "local-path"
     """StorageClass of the data services' volumes."""
     postgres: PostgresSettings = PostgresSettings()

@@ -12,6 +12,12 @@ _OTHER_CONNECTIONS = 10
 """Kept for superusers, probes and people."""
 
 
+@reads(LocalSettings, "nodePort", "secureNodePort")
+def _each_listener_has_a_port(settings: LocalSettings) -> Iterator[Problem]:
+    if settings.node_port == settings.secure_node_port:
+        yield Problem("secureNodePort", settings.secure_node_port, "another port than nodePort")
+
+
 @reads(LocalSettings, "postgres", "redis", "kafka")
 def _requests_fit_limits(settings: LocalSettings) -> Iterator[Problem]:
     for key, resources in data_resources(settings).items():

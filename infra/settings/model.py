@@ -12,12 +12,21 @@ from infra.settings.quantities import Cidr, Cpu, Duration, Memory, refuse, whole
 NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
 """Namespaces of a stack: the app, its data services, what watches them."""
 
+_ORIGIN = re.compile(r"https?://[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[1-9]\d{0,4})?")
 _VARIABLE = re.compile(r"APP_[A-Z0-9_]+")
 _SECRET_WORDS = ("PASSWORD", "SECRET", "TOKEN", "KEY")
 _PLATFORM_VARIABLES = frozenset(
-    {"APP_ADVERTISED_ADDRESS", "APP_HOST", "APP_PORT", "APP_METRICS_PORT", "APP_SECRETS_DIR"}
+    {
+        "APP_ADVERTISED_ADDRESS",
+        "APP_CONNECTIONS_PER_CLIENT",
+        "APP_HOST",
+        "APP_METRICS_PORT",
+        "APP_PORT",
+        "APP_PROXY_HOPS",
+        "APP_SECRETS_DIR",
+    }
 )
-"""Probes, Services and mounts rely on them."""
+"""Probes, Services, mounts and the edge rely on them."""
 URL_PASSWORD = re.compile(r"(?<=://)([^/@\s]*:)[^/@\s]+(?=@)")
 """User and password in a URL; the first group is what is no secret."""
 
@@ -153,6 +162,39 @@ def _default_quotas() -> dict[str, QuotaSettings]:
     }
 
 
+def _origin(value: object) -> str:
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+        raise refuse(
+            "the origin of a web page, without a path or wildcard, such as https://trading.example.com"
+        )
+    return value
+
+
+class EnvoySettings(Section):
+    """How many Envoys there are."""
+
+    minimum: Annotated[int, whole(1, 50)] = 1
+    maximum: Annotated[int, whole(1, 50)] = 1
+
+
+class EdgeSettings(Section):
+    """What clients may ask of the public address (seed 000, section 7)."""
+
+    requests_per_second: Annotated[int, whole(1, 100_000)] = 100
+    """Requests of one address in a second on one route, at each Envoy; more are answered 429."""
+    connections: Annotated[int, whole(0, 100_000)] = 50
+    """Open WebSockets of one address at each price-service; 0 for as many as it likes."""
+    total_connections: Annotated[int, whole(100, 1_000_000)] = 20_000
+    """Open connections of all clients together at each Envoy; more are closed at once."""
+    websocket_timeout: Duration = Duration(3600)
+    """Quiet time after which a WebSocket is closed."""
+    cors_origins: tuple[Annotated[str, BeforeValidator(_origin)], ...] = ()
+    """Origins whose web pages may use the API, beside the platform's own."""
+    internal_networks: tuple[Cidr, ...] = ()
+    """Networks that count as inside, for /registry; by default those of the platform's own clusters."""
+    replicas: EnvoySettings = EnvoySettings()
+
+
 class StackSettings(Section):
     """What every `Pulumi.<stack>.yaml` can say under `tradestack:`; each platform adds keys of its own."""
 
@@ -160,6 +202,7 @@ class StackSettings(Section):
     """Which program the stack gets."""
     allowed_clients: tuple[Cidr, ...] = ("0.0.0.0/0",)
     """Networks that may reach the public entry."""
+    edge: EdgeSettings = EdgeSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     feed: FeedSettings = FeedSettings()
     services: dict[RoleName, ServiceSettings] = Field(default_factory=dict)

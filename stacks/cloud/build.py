@@ -7,11 +7,11 @@ import pulumi_aws as aws
 import pulumi_random
 from pulumi import ResourceOptions
 
-from app.roles import ROLES
 from components.aws.edge import Edge, EdgeArgs
 from components.aws.scope import Scope
+from components.kubernetes.edge import HTTPS_TARGET
+from components.kubernetes.edge_policies import HEALTH_PATH
 from infra.settings import NAMESPACES, CloudSettings
-from stacks.base import ENTRY
 from stacks.cloud.compute import kubernetes_provider, make_cluster
 from stacks.cloud.containers import Neighbours, make_containers, make_task_network
 from stacks.cloud.data import make_app_keys, make_data_services
@@ -88,9 +88,6 @@ def _outputs(settings: CloudSettings, base: Foundation, image: str) -> Outputs:
 def _make_edge(
     settings: CloudSettings, base: Foundation, targets: pulumi.Input[str], opts: ResourceOptions
 ) -> Edge:
-    entry = ROLES[ENTRY]
-    if entry.port is None:
-        raise ValueError(f"role '{ENTRY}' has no port for the load balancer")
     return Edge(
         "edge",
         EdgeArgs(
@@ -101,8 +98,9 @@ def _make_edge(
             domain=settings.domain,
             hosted_zone_id=settings.hosted_zone,
             target_security_group_id=targets,
-            target_port=entry.port,
-            health_check_path="/readyz",
+            target_port=HTTPS_TARGET,
+            target_protocol="HTTPS",
+            health_check_path=HEALTH_PATH,
             rate_limit=settings.edge.requests_per_address,
             log_key_arn=base.keys.logs.arn,
             log_days=settings.log_days,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from pulumi import Resource, ResourceOptions
 
-from app.roles import Kind, Need, Role, cluster_roles
+from app.roles import Kind, Need, Resources, Role, cluster_roles
 from components.aws.addon_access import (
     cert_manager_statements,
     cluster_autoscaler_statements,
@@ -20,7 +20,15 @@ from components.aws.secrets import Secrets
 from components.aws.streaming import Streaming
 from components.kubernetes import charts
 from components.kubernetes.addons import Addons, AddonsArgs, selected
-from components.kubernetes.edge_binding import Issuer, IssuerArgs, TargetGroupBinding, TargetGroupBindingArgs
+from components.kubernetes.edge import CERTIFICATE, HTTPS_PORT, NAMESPACE, SERVICE
+from components.kubernetes.edge_binding import (
+    Certificate,
+    CertificateArgs,
+    Issuer,
+    IssuerArgs,
+    TargetGroupBinding,
+    TargetGroupBindingArgs,
+)
 from components.kubernetes.external_secrets import (
     ExternalSecrets,
     ExternalSecretsArgs,
@@ -30,14 +38,24 @@ from components.kubernetes.external_secrets import (
 from components.kubernetes.network_policy import Allow, Network
 from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
-from stacks.base import APP_KEYS, APP_SECRET, ENTRY, Platform, make_namespaces, make_workloads
+from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.cloud.compute import DEDICATED
 from stacks.cloud.data import DataServices
 from stacks.cloud.foundation import Foundation
+from stacks.edge import ENTRIES, make_edge
+from stacks.edge import Surroundings as EdgeSurroundings
 from stacks.flows import SYSTEM
 
 _POD_IDENTITY_AGENT = Allow(Network("169.254.170.23/32"), 80)
 """Where pods fetch the credentials of their role (EKS user guide, 'Pod Identity Agent')."""
+_ISSUER = "lets-encrypt"
+_LOAD_BALANCERS = 1
+"""Proxies in front of the cluster."""
+_IDLE_SECONDS = 4100
+"""Above the 4000 s for which the load balancer keeps a connection: it must be the one that closes."""
+_HSTS_SECONDS = 31_536_000
+"""A year, as the load balancer says."""
+_ENVOY = Resources(cpu_request="250m", cpu_limit="2", memory_request="512Mi", memory_limit="2Gi")
 
 
 @dataclass(frozen=True)
@@ -63,8 +81,8 @@ def make_cluster_workloads(
         ExternalSecretsArgs(settings.region, [_app_secret(around)]),
         _after(kubernetes, *namespaces, addons.releases[charts.EXTERNAL_SECRETS]),
     )
-    Issuer(
-        "lets-encrypt",
+    issuer = Issuer(
+        _ISSUER,
         IssuerArgs(settings.owner, settings.domain, settings.hosted_zone, settings.region),
         _after(kubernetes, addons.releases[charts.CERT_MANAGER]),
     )
@@ -76,16 +94,42 @@ def make_cluster_workloads(
     services = make_workloads(
         settings, _platform(settings, around, [*namespaces, secrets, *roles]), kubernetes
     )
+    certificate = Certificate(
+        CERTIFICATE,
+        CertificateArgs(SYSTEM, (settings.domain,), _ISSUER),
+        _after(kubernetes, *namespaces, issuer),
+    )
+    door = make_edge(
+        settings.edge,
+        _edge(settings, around),
+        kubernetes,
+        addons.releases[charts.ENVOY_GATEWAY],
+        certificate,
+        *(services[name] for name in ENTRIES),
+    )
     TargetGroupBinding(
-        ENTRY,
+        SERVICE,
         TargetGroupBindingArgs(
-            namespace=SYSTEM,
-            service=ENTRY,
-            port="http",
+            namespace=NAMESPACE,
+            service=SERVICE,
+            port=HTTPS_PORT,
             target_group_arn=around.edge.target_group_arn,
             vpc_id=around.base.network.vpc_id,
         ),
-        _after(kubernetes, addons.releases[charts.LOAD_BALANCER], services[ENTRY]),
+        _after(kubernetes, addons.releases[charts.LOAD_BALANCER], door),
+    )
+
+
+def _edge(settings: CloudSettings, around: Surroundings) -> EdgeSurroundings:
+    return EdgeSurroundings(
+        # The load balancer's own security group lets only `allowedClients` in.
+        clients=("0.0.0.0/0",),
+        internal_networks=(around.base.network.cidr,),
+        origins=(f"https://{settings.domain}",),
+        resources=_ENVOY,
+        hsts_seconds=_HSTS_SECONDS,
+        hops=_LOAD_BALANCERS,
+        idle_seconds=_IDLE_SECONDS,
     )
 
 
@@ -133,22 +177,19 @@ def _make_addons(
 
 
 def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Resource]) -> Platform:
-    data, network = around.data, around.base.network
+    data = around.data
     return Platform(
         image=around.image,
         revision=settings.image.digest.removeprefix("sha256:")[:12],
         urls=data.urls,
         addresses=data.addresses,
         ready=ready,
-        # The load balancer's own security group lets only `allowedClients` in.
-        clients=network.public_cidrs,
         peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], _POD_IDENTITY_AGENT]},
         environment={
             "APP_BUS_SECURITY": "msk-iam",
             "APP_AWS_REGION": settings.region,
-            # The load balancer and the gateway.
-            "APP_PROXY_HOPS": "2",
         },
+        hops=_LOAD_BALANCERS,
         pools={
             name: Pool(DEDICATED, name)
             for name, group in settings.cluster.node_groups.items()
