@@ -84,7 +84,7 @@ def _edge(settings: LocalSettings) -> Surroundings:
         # The name may be `localhost`, at which other things of the user answer by plain HTTP.
         hsts_seconds=60,
         drain_seconds=20,
-        image=None,
+        image=catalog.reference("envoy"),
         certificate_namespace=NAMESPACE,
         node_ports={"http": settings.node_port, "https": settings.secure_node_port},
     )

@@ -421,9 +421,4 @@ SKIPS: tuple[Skip, ...] = (
         "aws:lb/loadBalancer:LoadBalancer",
         "Deletion protection is an argument: a stack that is taken down every night cannot have it.",
     ),
-    Skip(
-        "CKV_AWS_378",
-        "aws:lb/targetGroup:TargetGroup",
-        "Behind the load balancer requests stay in private subnets, and only it reaches the gateway's port.",
-    ),
 )

@@ -8,7 +8,9 @@ from infra.plan import Plan
 from infra.plan.model import PlannedResource
 
 ALLOWED = {
-    ("0.0.0.0/0", "gateway", 8081),
+    ("envoy", "gateway", 8081),
+    ("envoy", "price-service", 8083),
+    ("envoy", "frontend", 3000),
     ("gateway", "frontend", 3000),
     ("gateway", "market-data", 8085),
     ("gateway", "price-service", 8083),
@@ -87,7 +89,7 @@ def test_ingress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
 
 
 def test_egress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
-    assert _flows(local_plan, "egress") == {flow for flow in ALLOWED if flow[0] != "0.0.0.0/0"}
+    assert _flows(local_plan, "egress") == {flow for flow in ALLOWED if flow[0] != "envoy"}
 
 
 def test_each_pod_is_covered_by_a_policy_of_its_own(local_plan: Plan) -> None:

@@ -190,14 +190,9 @@ def test_metrics_are_announced(local_plan: Plan) -> None:
             assert port in [item["containerPort"] for item in pod["spec"]["containers"][0]["ports"]]
 
 
-def test_the_public_entry_does_not_lead_to_metrics(local_plan: Plan) -> None:
-    public = [
-        (item.name, port["targetPort"])
-        for item in local_plan.resources
-        if item.type == "kubernetes:core/v1:Service" and item.inputs["spec"]["type"] == "NodePort"
-        for port in item.inputs["spec"]["ports"]
-    ]
-    assert public == [("gateway", "http")]
+def test_no_role_is_reached_from_outside_but_through_envoy(local_plan: Plan) -> None:
+    services = [item for item in local_plan.resources if item.type == "kubernetes:core/v1:Service"]
+    assert {item.inputs["spec"]["type"] for item in services} == {"ClusterIP"}
     assert ROLES["gateway"].metrics_port not in (None, ROLES["gateway"].port)
 
 

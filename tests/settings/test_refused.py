@@ -9,8 +9,8 @@ from infra.plan import run, stackfile
 from infra.settings import SettingsError, parse
 
 SECTIONS = (
-    "platform, allowedClients, logLevel, feed, services, quotas, limitRange, kubeconfig, address, "
-    "nodePort, storageClass, postgres, redis, kafka"
+    "platform, allowedClients, edge, logLevel, feed, services, quotas, limitRange, kubeconfig, address, "
+    "nodePort, secureNodePort, storageClass, postgres, redis, kafka"
 )
 ROLES = (
     "gateway, market-data, price-collector, price-service, auth, wallet, order, matching-engine, portfolio, "
@@ -44,6 +44,61 @@ BAD: list[tuple[str, str, str]] = [
     ("node port too low", "nodePort: 8080", "nodePort: 8080 (allowed: a port from 30000 to 32767)"),
     ("node port too high", "nodePort: 32768", "nodePort: 32768 (allowed: a port from 30000 to 32767)"),
     ("node port a word", "nodePort: http", "nodePort: http (allowed: a port from 30000 to 32767)"),
+    (
+        "one port for two listeners",
+        "secureNodePort: 30080",
+        "secureNodePort: 30080 (allowed: another port than nodePort)",
+    ),
+    (
+        "no requests at all",
+        "edge: {requestsPerSecond: 0}",
+        "edge.requestsPerSecond: 0 (allowed: a whole number from 1 to 100000)",
+    ),
+    (
+        "connections below none",
+        "edge: {connections: -1}",
+        "edge.connections: -1 (allowed: a whole number from 0 to 100000)",
+    ),
+    (
+        "any origin",
+        'edge: {corsOrigins: ["*"]}',
+        "edge.corsOrigins.0: * (allowed: the origin of a web page, without a path or wildcard, such as "
+        "https://trading.example.com)",
+    ),
+    (
+        "an origin with a path",
+        "edge: {corsOrigins: [https://trading.example.com/app]}",
+        "edge.corsOrigins.0: https://trading.example.com/app (allowed: the origin of a web page, without a "
+        "path or wildcard, such as https://trading.example.com)",
+    ),
+    (
+        "WebSockets that end before their heartbeat",
+        "edge: {websocketTimeout: 10s}",
+        "edge.websocketTimeout: 10s (allowed: at least 60s, four heartbeats of the price service)",
+    ),
+    (
+        "an inside that is no network",
+        "edge: {internalNetworks: [cluster]}",
+        "edge.internalNetworks.0: cluster (allowed: a network in CIDR form without host bits, such as "
+        "10.0.0.0/16 or 0.0.0.0/0)",
+    ),
+    (
+        "more Envoys at least than at most",
+        "edge: {replicas: {minimum: 3, maximum: 2}}",
+        "edge.replicas.minimum: 3 (allowed: at most edge.replicas.maximum, which is 2)",
+    ),
+    (
+        "the edge's own variable",
+        "services: {price-service: {environment: {APP_PROXY_HOPS: 3}}}",
+        "services.price-service.environment.APP_PROXY_HOPS: unknown name (allowed: a variable that the "
+        "platform does not set itself)",
+    ),
+    (
+        "misspelt limit",
+        "edge: {requestPerSecond: 10}",
+        "edge.requestPerSecond: unknown key (allowed: requestsPerSecond, connections, totalConnections, "
+        "websocketTimeout, corsOrigins, internalNetworks, replicas; did you mean 'requestsPerSecond'?)",
+    ),
     ("log level", "logLevel: loud", "logLevel: loud (allowed: debug, info, warning, error)"),
     (
         "network with host bits",
