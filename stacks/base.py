@@ -157,6 +157,7 @@ def _environment(settings: StackSettings, platform: Platform, item: Workload) ->
     environment: dict[str, Input[str]] = {
         "APP_LOG_FORMAT": "json",
         "APP_LOG_LEVEL": settings.log_level.upper(),
+        "APP_REVISION": platform.revision,
     }
     environment |= {_URL_VARIABLES[need]: platform.urls[need] for need in item.role.needs}
     environment |= edge_environment(settings.edge, item.role, hops=platform.hops)

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.gateway import routing
+from app.gateway.registry import Registry, is_registry
 from app.kit import logs
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
@@ -54,6 +55,7 @@ class Proxy:
             follow_redirects=False,
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
+        self._registry = Registry(runtime, self._client)
 
     async def close(self) -> None:
         """Close the pooled connections."""
@@ -63,6 +65,9 @@ class Proxy:
         """Answer one request."""
         request = Request(scope, receive)
         try:
+            if is_registry(scope["path"]):
+                await self._registry(scope, receive, send)
+                return
             response = await self._forward(request)
         except Problem as problem:
             await problem.response()(scope, receive, send)

@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     cache_password: SecretStr | None = None
     internal_token: SecretStr | None = Field(default=None, min_length=32)
     """What roles send to each other's internal endpoints, see `app.kit.internal`."""
+    revision: str | None = Field(default=None, pattern=r"^[\w.-]{1,64}$")
+    """Content hash of the image, for people to see which one a process runs."""
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached by its address
     port: int | None = Field(default=None, ge=0, le=65535)
     """Overrides the port of the role table; 0 takes a free one."""

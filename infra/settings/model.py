@@ -23,6 +23,7 @@ _PLATFORM_VARIABLES = frozenset(
         "APP_METRICS_PORT",
         "APP_PORT",
         "APP_PROXY_HOPS",
+        "APP_REVISION",
         "APP_SECRETS_DIR",
     }
 )
