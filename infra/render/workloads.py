@@ -8,8 +8,8 @@ from infra.plan.model import Plan
 from infra.render.kubectl import Key, Kubectl, key_of
 from infra.render.objects import KubernetesObject, objects
 
-WORKLOADS = ("Deployment", "StatefulSet", "Job")
-"""Kinds that are waited for."""
+WORKLOADS = ("Deployment", "StatefulSet", "Job", "Gateway")
+"""Kinds that are waited for; of a Gateway, that its controller serves it."""
 
 _NAME = "app.kubernetes.io/name"
 OWNED = "app.kubernetes.io/part-of=tradestack"
@@ -22,7 +22,8 @@ class Workload:
 
     item: KubernetesObject
     ready: int
-    """Replicas that take work, of the newest template; for a Job, 1 once it is complete."""
+    """Replicas that take work, of the newest template; 1 for a Job that is complete and a Gateway that is
+    served."""
     desired: int
     settled: bool
     """Whether the cluster has nothing left to do for it."""
@@ -49,7 +50,11 @@ class Snapshot:
 def observe(plan: Plan, kubectl: Kubectl) -> Snapshot:
     """Look at the plan's workloads and their pods."""
     items = [item for item in objects(plan) if item.kind in WORKLOADS]
-    live = kubectl.list("deployments,statefulsets,jobs,pods", "--all-namespaces", "-l", OWNED)
+    kinds = "deployments,statefulsets,jobs,pods"
+    if any(item.kind == "Gateway" for item in items):
+        # A cluster without its definition does not know the word.
+        kinds += ",gateways.gateway.networking.k8s.io"
+    live = kubectl.list(kinds, "--all-namespaces", "-l", OWNED)
     by_key = {key_of(found): found for found in live}
     pods: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for (kind, namespace, _), found in by_key.items():
@@ -60,6 +65,9 @@ def observe(plan: Plan, kubectl: Kubectl) -> Snapshot:
 
 def pods_of(workload: Workload, snapshot: Snapshot) -> Sequence[Mapping[str, Any]]:
     """Pods of a workload, ended ones included."""
+    if workload.item.kind == "Gateway":
+        # Its controller's business, in the controller's namespace.
+        return ()
     labels = workload.item.manifest["spec"]["template"]["metadata"]["labels"]
     return snapshot.pods.get((workload.item.namespace or "", labels[_NAME]), ())
 
@@ -74,6 +82,8 @@ def _workload(item: KubernetesObject, live: Mapping[Key, Mapping[str, Any]]) -> 
     status = found.get("status", {})
     if item.kind == "Job":
         return _job(item, status)
+    if item.kind == "Gateway":
+        return _gateway(item, status, found["metadata"]["generation"])
     desired = int(found["spec"].get("replicas", 1))
     seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
     updated = int(status.get("updatedReplicas", 0))
@@ -91,6 +101,17 @@ def _job(item: KubernetesObject, status: Mapping[str, Any]) -> Workload:
     complete = _condition(status, "Complete", "True") is not None
     failure = _condition(status, "Failed", "True")
     return Workload(item, ready=int(complete), desired=1, settled=complete, failure=failure, trouble=None)
+
+
+def _gateway(item: KubernetesObject, status: Mapping[str, Any], generation: int) -> Workload:
+    served = any(
+        condition["type"] == "Programmed"
+        and condition["status"] == "True"
+        and condition.get("observedGeneration", 0) >= generation
+        for condition in status.get("conditions", ())
+    )
+    # It says so while its first pod starts, too: no trouble that would end the wait early.
+    return Workload(item, ready=int(served), desired=1, settled=served, failure=None, trouble=None)
 
 
 def _condition(status: Mapping[str, Any], kind: str, value: str) -> str | None:

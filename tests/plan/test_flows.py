@@ -19,6 +19,8 @@ ALLOWED = {
     ("gateway", "order", 8088),
     ("gateway", "portfolio", 8090),
     ("gateway", "risk", 8091),
+    ("price-service", "auth", 8086),
+    ("price-service", "portfolio", 8090),
     ("wallet", "auth", 8086),
     ("order", "auth", 8086),
     ("portfolio", "auth", 8086),

@@ -18,7 +18,7 @@ from stacks.base import APP_KEYS
 def test_one_file_for_each_object_with_its_exact_content(local_plan: Plan, tmp_path: Path) -> None:
     files = write(local_plan, tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert len(files) == len(objects(local_plan)) == 105
+    assert len(files) == len(objects(local_plan)) == 122
     for path, item in zip(files, objects(local_plan), strict=True):
         content = yaml.safe_load(path.read_text())
         if item.kind != "Secret":
@@ -36,7 +36,7 @@ def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
         "010-namespace-trading-system.yaml",
     ]
     kinds = list(dict.fromkeys(item.kind for item in objects(local_plan)))
-    assert kinds == [
+    builtin = [
         "Namespace",
         "ResourceQuota",
         "LimitRange",
@@ -51,6 +51,10 @@ def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
         "PodDisruptionBudget",
         "HorizontalPodAutoscaler",
     ]
+    # Whose controllers are there already.
+    custom = kinds[len(builtin) :]
+    assert kinds == builtin + sorted(custom)
+    assert {"GatewayClass", "Gateway", "HTTPRoute"} <= set(custom)
 
 
 def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: Path) -> None:
