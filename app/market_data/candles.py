@@ -24,6 +24,19 @@ class Candle:
     closed: bool = False
     """A later minute of the symbol has been seen."""
 
+    @classmethod
+    def begin(cls, tick: PriceTick, start: int) -> "Candle":
+        """The candle of one tick."""
+        return cls(tick.symbol, start, tick.price, tick.price, tick.price, tick.price, tick.size, 1)
+
+    def add(self, tick: PriceTick) -> None:
+        """Count another tick."""
+        self.high = max(self.high, tick.price)
+        self.low = min(self.low, tick.price)
+        self.close = tick.price
+        self.volume += tick.size
+        self.trades += 1
+
 
 def start_of(at_ms: int, seconds: int = MINUTE) -> int:
     """Start, in Unix seconds, of the interval that a moment in milliseconds belongs to."""
@@ -57,13 +70,9 @@ class Aggregator:
             self.closed.append(current)
             current = None
         if current is None:
-            current = Candle(tick.symbol, start, tick.price, tick.price, tick.price, tick.price, 0, 0)
-            self._current = current
-        current.high = max(current.high, tick.price)
-        current.low = min(current.low, tick.price)
-        current.close = tick.price
-        current.volume += tick.size
-        current.trades += 1
+            self._current = current = Candle.begin(tick, start)
+        else:
+            current.add(tick)
         self.changed[current.start] = current
 
 

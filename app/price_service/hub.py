@@ -90,6 +90,14 @@ class Hub:
         ring = self._rings.get(stream)
         return ring.last if ring is not None else None
 
+    def wanted(self, stream: str) -> bool:
+        """Whether a client is subscribed to a stream."""
+        return bool(self._by_stream.get(stream))
+
+    def forget(self, stream: str) -> None:
+        """Keep nothing of a stream, which its channel does not follow any more: it begins with a reset."""
+        self._rings.pop(stream, None)
+
     def publish(self, entries: Iterable[Entry]) -> None:
         """Take new messages, oldest first, and write them to those who want them; see `streams`.
 

@@ -4,6 +4,8 @@ from app.kit.auth import STREAM_AUDIENCE, Authenticator, AuthRole, Jwks
 from app.kit.runtime import Runtime
 from app.matching_client.client import MatchingClient
 from app.price_service.accounts import AccountClient
+from app.price_service.candle_bases import CandleBases
+from app.price_service.candles import Candles
 from app.price_service.depth import Depth
 from app.price_service.depth_follower import DepthFollower
 from app.price_service.executions import Executions
@@ -32,6 +34,10 @@ async def serve(runtime: Runtime) -> None:
     depth = Depth(hub)
     books = DepthFollower(bus, engine.books, depth)
     hub.add(depth)
+    bases = CandleBases(runtime)
+    candles = Candles(hub, ticks.latest, bases.base)
+    ticks.listeners.append(candles.take)
+    hub.add(candles)
     portfolio = AccountClient(runtime)
     values = PortfolioValues(portfolio.account, ticks.price)
     ticks.listeners.append(values.take)
@@ -45,9 +51,10 @@ async def serve(runtime: Runtime) -> None:
         for source in sources:
             await source.open()
 
-    workers = [*(source.run for source in sources), books.run, server.keep]
+    workers = [*(source.run for source in sources), books.run, candles.run, candles.keep_tidy, server.keep]
     try:
         await runtime.serve(server, *workers, prepare=prepare)
     finally:
         await engine.close()
         await portfolio.close()
+        await bases.close()
