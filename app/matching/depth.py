@@ -75,6 +75,7 @@ class BookPublisher:
     async def turn(self) -> bool:
         """Publish what changed since the last turn; whether the bus took it."""
         updates: list[BookUpdated] = []
+        records: list[Record] = []
         try:
             for symbol, engine in self._books.engines.items():
                 told = self._told[symbol]
@@ -83,10 +84,11 @@ class BookPublisher:
                 update = self._look(symbol, engine.book, told)
                 if update is not None:
                     updates.append(update)
+                    records.append(_record(update))
                 # The writer goes first: it never waits for more than one book.
                 await asyncio.sleep(0)
-            if updates:
-                await self._bus.publish(TOPIC, [_record(update) for update in updates])
+            if records:
+                await self._bus.publish(TOPIC, records)
         except Exception as error:
             # Whatever is wrong here must not end the leader.
             if isinstance(error, Unavailable):

@@ -278,6 +278,8 @@ def test_the_checksum_is_that_of_the_documented_rule() -> None:
     bids = [(100 - n, n + 1) for n in range(15)]
     asks = [(101 + n, 20 + n) for n in range(15)]
     assert checksum(bids[:1], asks[:1]) == crc32(b"101201001")
+    # The example in docs/depth.md.
+    assert checksum([(10_000, 125)], [(10_002, 50), (10_003, 200)]) == 1118835534
     written = "".join(f"{p}{q}" for p, q in asks[:10]) + "".join(f"{p}{q}" for p, q in bids[:10])
     assert checksum(bids, asks) == crc32(written.encode()) == checksum(bids[:10], asks[:10])
 

@@ -20,7 +20,7 @@ class Viewer:
     def __init__(self, hub: Hub, symbol: str = "BTC-USD") -> None:
         self.hub = hub
         self.book = DepthClient(symbol)
-        self.client = Client(self)
+        self.client = Client(self.write)
         hub.join(self.client)
 
     def write(self, data: bytes) -> None:
