@@ -76,9 +76,10 @@ def measure(steps: Steps, size: Size = FULL) -> Report:
         raise TradestackError("the benchmark needs two cores: one for the server, one for its clients")
     allow_files(max(size.tenk_clients, size.idle))
     with tempfile.TemporaryDirectory(prefix="tradestack-bench-") as directory, on_cores(cores[1:]):
-        backing = Backing(Path(directory))
+        with steps.step("Start PostgreSQL, Redis and Kafka", estimate_s=12):
+            backing = Backing(Path(directory))
         try:
-            with steps.step("Start Kafka and the matching engine", estimate_s=15):
+            with steps.step("Start the matching engine", estimate_s=8):
                 backing.prepare()
             bench = _Bench(backing, size, steps)
             rounds: dict[str, list[Result]] = {side: [] for side in (OURS, *PEERS)}

@@ -1,0 +1,80 @@
+"""The benchmark of the fan-out, small: every side is really served and counted."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.bench import fanout, report
+from infra.bench.fanout_servers import PEERS
+from infra.cli import app
+from infra.progress import Steps
+from infra.servers.backing import Missing
+
+SIZE = fanout.Size(
+    clients=20,
+    seconds=2.0,
+    rounds=1,
+    idle=50,
+    tenk_clients=200,
+    tenk_rate=2.0,
+    tenk_seconds=3.0,
+    connect_rate=200.0,
+)
+
+
+@pytest.fixture(scope="module")
+def measured() -> report.Report:
+    try:
+        return fanout.measure(Steps(quiet=True), SIZE)
+    except Missing as missing:
+        pytest.skip(str(missing))
+
+
+def test_every_side_delivers_what_was_published(measured: report.Report) -> None:
+    sides = {"ours": measured.ours, **measured.peers}
+    assert sides.keys() == {"ours", "uvicorn", "websockets"} == {"ours", *PEERS}
+    for found in sides.values():
+        # 20 clients, 5 symbols each, 2 ticks a second of each symbol; a tick at either end is in or out.
+        assert found["frames"] == pytest.approx(400 * found["seconds"] / SIZE.seconds, rel=0.15)
+        assert found["gaps_untold"] == 0
+        assert found["us_per_frame"] > 0
+        assert 0 <= found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
+        assert isinstance(found["bytes_per_connection"], int)
+
+
+def test_the_ratio_is_that_to_the_best_peer(measured: report.Report) -> None:
+    best = min(peer["us_per_frame"] for peer in measured.peers.values())
+    assert measured.ratio == pytest.approx(best / measured.ours["us_per_frame"], abs=0.01)
+    assert json.loads(measured.as_json())["versions"].keys() >= {"picows", "uvicorn", "websockets"}
+
+
+def test_many_clients_of_several_processes_miss_nothing(measured: report.Report) -> None:
+    tenk = measured.ours["tenk"]
+    assert (tenk["clients"], tenk["processes"]) == (200, 2)
+    assert tenk["messages"] == pytest.approx(200 * 2.0 * tenk["seconds"], rel=0.15)
+    assert tenk["least_messages_of_a_client"] >= SIZE.tenk_seconds
+    assert tenk["gaps_untold"] == 0
+    assert tenk["p99_ms"] > 0
+
+
+def test_a_trial_is_not_kept(
+    measured: report.Report, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(fanout, "measure", lambda steps, size: measured)
+    told = CliRunner().invoke(app, ["bench", "fanout", "--small"])
+    assert json.loads(told.output)["name"] == "fanout"
+    assert list(tmp_path.iterdir()) == []
+    CliRunner().invoke(app, ["bench", "fanout"])
+    assert [path.name for path in tmp_path.iterdir()] == ["fanout.json"]
+
+
+def test_too_few_files_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from infra.errors import TradestackError
+    from infra.loadtest import stream
+
+    monkeypatch.setattr(stream.resource, "getrlimit", lambda _: (1024, 4096))
+    with pytest.raises(TradestackError, match=r"10000 connections need 10064 open files.*4096"):
+        fanout.measure(Steps(quiet=True))
