@@ -85,6 +85,8 @@ class Role:
     """Time after SIGTERM in which open requests and connections are finished."""
     secrets: frozenset[str] = field(default_factory=frozenset)
     """Keys of the app's secret that are mounted as files."""
+    optional_secrets: frozenset[str] = field(default_factory=frozenset)
+    """Keys that are mounted beside them in stacks that have them, each from a secret of its own."""
     host: Host = Host.CLUSTER
     leads: bool = False
     """One replica leads and the others stand by: callers reach the leader itself, at the address that each
@@ -143,6 +145,7 @@ ROLES: dict[str, Role] = {
             replicas=2,
             needs=frozenset({Need.DATABASE, Need.BUS, Need.CACHE}),
             secrets=frozenset({"app_database_password", "app_cache_password"}),
+            optional_secrets=frozenset({"app_alpha_vantage_key"}),
         ),
         Role(
             name="price-service",

@@ -16,6 +16,7 @@ from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, 
 from infra.settings import NAMESPACES, StackSettings
 from infra.settings.model import ScalingSettings
 from infra.settings.workloads import Workload, workloads
+from stacks import feeds
 from stacks.edge import EDGE_PODS, ENTRIES, edge_environment
 from stacks.flows import SYSTEM, role_policies
 
@@ -54,6 +55,8 @@ class Platform:
     """Variables of every workload, beside those that follow from its needs."""
     pools: Mapping[str, Pool] = field(default_factory=dict)
     """Nodes that are set apart, by the name of their group."""
+    more_secrets: Mapping[str, str] = field(default_factory=dict)
+    """Key of a role's optional secret → the Secret that holds it, where the stack has it."""
 
 
 def make_namespaces(settings: StackSettings, opts: ResourceOptions) -> list[Namespace]:
@@ -87,7 +90,9 @@ def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOp
     sized = workloads(settings)
     policies = {
         name: NetworkPolicy(name, args, _after(opts, platform.ready))
-        for name, args in role_policies(ENTRIES, EDGE_PODS, platform.peers).items()
+        for name, args in role_policies(
+            ENTRIES, EDGE_PODS, platform.peers, {feeds.COLLECTOR: feeds.egress(settings.feed)}
+        ).items()
         if name in sized
     }
     tasks = [
@@ -136,6 +141,10 @@ def _service(settings: StackSettings, platform: Platform, item: Workload) -> Ser
         replicas=None if item.scaling else item.replicas,
         secret=APP_SECRET,
         environment=_environment(settings, platform, item),
+        more_secrets={
+            platform.more_secrets[key]: [key]
+            for key in sorted(item.role.optional_secrets & platform.more_secrets.keys())
+        },
         waits=_waits(platform, item.role),
         pool=platform.pools.get(item.role.pool) if item.role.pool else None,
     )
@@ -161,11 +170,8 @@ def _environment(settings: StackSettings, platform: Platform, item: Workload) ->
     }
     environment |= {_URL_VARIABLES[need]: platform.urls[need] for need in item.role.needs}
     environment |= edge_environment(settings.edge, item.role, hops=platform.hops)
-    if item.role.name == "price-collector":
-        environment |= {
-            "APP_FEED_SEED": str(settings.feed.seed),
-            "APP_FEED_RATE": str(settings.feed.ticks_per_second),
-        }
+    if item.role.name == feeds.COLLECTOR:
+        environment |= feeds.environment(settings.feed)
     return environment | dict(platform.environment) | dict(item.environment)
 
 

@@ -27,15 +27,20 @@ BACKENDS: Mapping[Need, Backend] = {
 
 
 def role_policies(
-    entries: Sequence[str], edge: Pods, backends: Mapping[Need, Sequence[Allow]]
+    entries: Sequence[str],
+    edge: Pods,
+    backends: Mapping[Need, Sequence[Allow]],
+    outside: Mapping[str, Sequence[Allow]],
 ) -> dict[str, NetworkPolicyArgs]:
     """Allowed flows of every role.
 
     `edge` are the pods through which requests from outside come, to the roles `entries` alone; `backends` are
-    the peers that meet each need.
+    the peers that meet each need; `outside` is where roles connect to beyond the platform.
     """
     return {
-        role.name: _role_policy(role, [edge] if role.name in entries else [], backends)
+        role.name: _role_policy(
+            role, [edge] if role.name in entries else [], backends, outside.get(role.name, ())
+        )
         for role in ROLES.values()
     }
 
@@ -61,7 +66,10 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
 
 
 def _role_policy(
-    role: Role, outside: Sequence[Pods], backends: Mapping[Need, Sequence[Allow]]
+    role: Role,
+    clients: Sequence[Pods],
+    backends: Mapping[Need, Sequence[Allow]],
+    outside: Sequence[Allow],
 ) -> NetworkPolicyArgs:
     ingress = [
         Allow(Pods(SYSTEM, other.name), role.port)
@@ -69,11 +77,12 @@ def _role_policy(
         if role.port is not None and role.name in other.calls
     ]
     if role.port is not None:
-        ingress += [Allow(pods, role.port) for pods in outside]
+        ingress += [Allow(pods, role.port) for pods in clients]
     egress = [
         Allow(Pods(SYSTEM, name), port)
         for name in sorted(role.calls)
         if (port := ROLES[name].port) is not None
     ]
     egress += [peer for need in sorted(role.needs) for peer in backends[need]]
+    egress += outside
     return NetworkPolicyArgs(namespace=SYSTEM, ingress=ingress, egress=egress)

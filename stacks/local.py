@@ -18,6 +18,7 @@ from infra.images import catalog
 from infra.settings import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.workloads import data_resources
+from stacks import feeds
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.edge import ENTRIES, Surroundings, make_edge
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
@@ -61,6 +62,7 @@ def build(settings: LocalSettings) -> Outputs:
         addresses={need: f"{backend.host}:{backend.port}" for need, backend in backends.items()},
         ready=[*namespaces, credentials, *backends.values()],
         peers=pod_backends(),
+        more_secrets=feeds.secrets(settings.feed.alpha_vantage_secret),
     )
     services = make_workloads(settings, platform, opts)
     make_edge(settings.edge, _edge(settings), opts, *(services[name] for name in ENTRIES))

@@ -7,6 +7,7 @@ from pulumi import Input
 from pulumi_kubernetes.core.v1 import (
     ContainerArgsDict,
     EnvVarArgsDict,
+    KeyToPathArgsDict,
     ObjectFieldSelectorArgsDict,
     PodSpecArgsDict,
     PodTemplateSpecArgsDict,
@@ -81,6 +82,8 @@ class PodArgs:
     """Secret whose keys are mounted as files below SECRETS_PATH."""
     secret_keys: Sequence[str] = ()
     """Keys of `secret` that this workload may read."""
+    more_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Keys of other Secrets that are mounted beside them, by the name of the Secret."""
     mounts: Mapping[str, str] = field(default_factory=dict)
     """Path of each volume claim template by its name."""
     pre_stop_seconds: int = 0
@@ -272,17 +275,32 @@ def _spread(name: str, topology_key: str) -> TopologySpreadConstraintArgsDict:
 def _volumes(args: PodArgs) -> list[VolumeArgsDict]:
     volumes: list[VolumeArgsDict] = [{"name": "tmp", "empty_dir": {"size_limit": _TMP_SIZE}}]
     if args.secret is not None and args.secret_keys:
-        volumes.append(
-            {
-                "name": "secrets",
-                "secret": {
-                    "secret_name": args.secret,
-                    "default_mode": _SECRET_FILE_MODE,
-                    "items": [{"key": key, "path": key} for key in sorted(args.secret_keys)],
-                },
-            }
-        )
+        volumes.append(_secrets(args.secret, args))
     return volumes
+
+
+def _secrets(secret: str, args: PodArgs) -> VolumeArgsDict:
+    if not args.more_secrets:
+        return {
+            "name": "secrets",
+            "secret": {
+                "secret_name": secret,
+                "default_mode": _SECRET_FILE_MODE,
+                "items": _items(args.secret_keys),
+            },
+        }
+    sources = {secret: args.secret_keys, **args.more_secrets}
+    return {
+        "name": "secrets",
+        "projected": {
+            "default_mode": _SECRET_FILE_MODE,
+            "sources": [{"secret": {"name": name, "items": _items(keys)}} for name, keys in sources.items()],
+        },
+    }
+
+
+def _items(keys: Sequence[str]) -> list[KeyToPathArgsDict]:
+    return [{"key": key, "path": key} for key in sorted(keys)]
 
 
 def _volume_mounts(args: PodArgs) -> list[VolumeMountArgsDict]:

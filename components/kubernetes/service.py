@@ -1,6 +1,6 @@
 """A role of the app as a Deployment behind a Service."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pulumi import ComponentResource, Input, ResourceOptions
@@ -44,6 +44,8 @@ class ServiceArgs:
     """Secret that holds the role's keys."""
     environment: Environment = field(default_factory=dict)
     """Variables of the app."""
+    more_secrets: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Keys of other Secrets that the role reads beside its own, by the name of the Secret."""
     waits: Sequence[Input[str]] = ()
     """`host:port` of services that must answer before the role starts."""
     node_port: int | None = None
@@ -91,6 +93,7 @@ class Service(ComponentResource):
                     waits=args.waits,
                     secret=args.secret,
                     secret_keys=sorted(args.role.secrets),
+                    more_secrets=args.more_secrets,
                     pre_stop_seconds=_PRE_STOP_SECONDS,
                     drain_seconds=args.role.drain_seconds,
                     use_token=bool(args.rules),

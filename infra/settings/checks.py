@@ -3,12 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from app.roles import ROLES, Kind, Resources
-from infra.settings.model import LimitRangeSettings, StackSettings
+from infra.settings.model import FEEDS, LimitRangeSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
 from infra.settings.rules import Problem, reads
 from infra.settings.workloads import workloads
 
 _LEAST_WEBSOCKET_SECONDS = 60
+
+_WHOLE_FEEDS = ("simulated", "exchange")
+"""Sources that have every symbol."""
 
 
 @reads(StackSettings, "services")
@@ -80,6 +83,28 @@ def _someone_may_enter(settings: StackSettings) -> Iterator[Problem]:
 def _quota_holds_the_roles(settings: StackSettings) -> Iterator[Problem]:
     pods = [(item.resources, item.most_pods) for item in workloads(settings).values()]
     yield from quota_holds(settings, "trading-system", pods)
+
+
+@reads(StackSettings, "feed")
+def _every_source_has_symbols(settings: StackSettings) -> Iterator[Problem]:
+    sources = settings.feed.sources
+    if not sources:
+        yield Problem("feed.sources", "[]", f"at least one of {', '.join(FEEDS)}")
+    for number, source in enumerate(sources):
+        before = sources[:number]
+        if source in before:
+            yield Problem(f"feed.sources.{number}", source, "each source once")
+        elif whole := next((name for name in before if name in _WHOLE_FEEDS), None):
+            yield Problem(f"feed.sources.{number}", source, f"nothing behind {whole}, which has every symbol")
+
+
+@reads(StackSettings, "feed")
+def _alpha_vantage_has_a_key(settings: StackSettings) -> Iterator[Problem]:
+    key, given = "feed.alphaVantageSecret", settings.feed.alpha_vantage_secret
+    if "alpha-vantage" in settings.feed.sources and given is None:
+        yield Problem(key, "missing", "where its key is kept, because feed.sources names alpha-vantage")
+    if "alpha-vantage" not in settings.feed.sources and given is not None:
+        yield Problem(key, given, "nothing, because feed.sources does not name alpha-vantage")
 
 
 def requests_within_limits(key: str, resources: Resources) -> Iterator[Problem]:

@@ -53,6 +53,14 @@ def _networks_do_not_meet(settings: CloudSettings) -> Iterator[Problem]:
             yield Problem(key, given, f"a network inside or outside network.cidr, which is {mine}")
 
 
+@reads(CloudSettings, "feed", "region", "account")
+def _feed_key_is_in_secrets_manager(settings: CloudSettings) -> Iterator[Problem]:
+    given = settings.feed.alpha_vantage_secret
+    begin = f"arn:aws:secretsmanager:{settings.region}:{settings.account}:secret:"
+    if given is not None and not (given.startswith(begin) and len(given) > len(begin)):
+        yield Problem("feed.alphaVantageSecret", given, f"an ARN that begins with {begin}")
+
+
 @reads(CloudSettings, "cluster")
 def _api_server_is_not_open(settings: CloudSettings) -> Iterator[Problem]:
     for number, given in enumerate(settings.cluster.public_access):

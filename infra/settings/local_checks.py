@@ -1,5 +1,6 @@
 """Rules for stacks inside one Kubernetes cluster."""
 
+import re
 from collections.abc import Iterator
 
 from infra.settings.checks import limits_within, quota_holds, requests_within_limits
@@ -60,6 +61,14 @@ def _postgres_takes_every_pool(settings: LocalSettings) -> Iterator[Problem]:
     if settings.postgres.max_connections < needed:
         allowed = f"at least {needed}, for every replica at full scale during an update"
         yield Problem("postgres.maxConnections", settings.postgres.max_connections, allowed)
+
+
+@reads(LocalSettings, "feed")
+def _feed_key_is_a_secret(settings: LocalSettings) -> Iterator[Problem]:
+    given = settings.feed.alpha_vantage_secret
+    if given is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", given):
+        allowed = "the name of a Secret in trading-system: lower-case letters, digits, '-' and '.'"
+        yield Problem("feed.alphaVantageSecret", given, allowed)
 
 
 @reads(LocalSettings, "redis")

@@ -121,12 +121,44 @@ class ServiceSettings(Section):
     )
 
 
-class FeedSettings(Section):
-    """The simulated market of the price collector."""
+def _url(scheme: str, example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        found = re.fullmatch(rf"{scheme}://[A-Za-z0-9.-]+(?::(\d{{1,5}}))?", value)
+        if found is None or not 0 < int(found[1] or 443) < 65536:
+            raise refuse(f"an address such as {example}")
+        return value
 
+    return AfterValidator(check)
+
+
+FEEDS = ("simulated", "exchange", "binance", "alpha-vantage")
+"""Sources of prices that the app has."""
+
+
+class FeedSettings(Section):
+    """Where the price collector gets prices from."""
+
+    sources: tuple[Annotated[str, one_of(FEEDS)], ...] = ("simulated",)
+    """By precedence: a symbol belongs to the first source that has it."""
     seed: Annotated[int, whole(0, 2**31 - 1)] = 1
+    """Of the simulated market."""
     ticks_per_second: Annotated[int, whole(1, 50)] = 2
-    """Average price changes of one instrument in a second."""
+    """Average price changes of one simulated instrument in a second."""
+    binance_url: Annotated[str, BeforeValidator(_text), _url("wss", "wss://data-stream.binance.vision")] = (
+        "wss://data-stream.binance.vision"
+    )
+    """The endpoint that Binance documents for market data alone."""
+    alpha_vantage_url: Annotated[
+        str, BeforeValidator(_text), _url("https", "https://www.alphavantage.co")
+    ] = "https://www.alphavantage.co"
+    alpha_vantage_per_minute: Annotated[int, whole(1, 1200)] = 5
+    """Requests; 5 is what a free key is allowed, paid plans begin at 75."""
+    alpha_vantage_per_day: Annotated[int, whole(1, 2_000_000)] = 25
+    """Requests; 25 is what a free key is allowed, paid plans have no limit."""
+    alpha_vantage_secret: Text | None = None
+    """Where the key of Alpha Vantage is kept, made beforehand outside the stack: in the cloud the ARN of a
+    secret of Secrets Manager that holds nothing else; in one cluster the name of a Secret in trading-system,
+    with the key `app_alpha_vantage_key`."""
 
 
 class QuotaSettings(Section):

@@ -38,6 +38,7 @@ from components.kubernetes.external_secrets import (
 from components.kubernetes.network_policy import Allow, Network
 from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
+from stacks import feeds
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.cloud.compute import DEDICATED
 from stacks.cloud.data import DataServices
@@ -46,6 +47,8 @@ from stacks.edge import ENTRIES, make_edge
 from stacks.edge import Surroundings as EdgeSurroundings
 from stacks.flows import SYSTEM
 
+_FEED_KEYS = "feed-keys"
+"""Secret with the keys of feeds."""
 _POD_IDENTITY_AGENT = Allow(Network("169.254.170.23/32"), 80)
 """Where pods fetch the credentials of their role (EKS user guide, 'Pod Identity Agent')."""
 _ISSUER = "lets-encrypt"
@@ -78,7 +81,7 @@ def make_cluster_workloads(
     addons = _make_addons(settings, around, aws, kubernetes)
     secrets = ExternalSecrets(
         "secrets",
-        ExternalSecretsArgs(settings.region, [_app_secret(around)]),
+        ExternalSecretsArgs(settings.region, [_app_secret(around), *_feed_secrets(settings)]),
         _after(kubernetes, *namespaces, addons.releases[charts.EXTERNAL_SECRETS]),
     )
     issuer = Issuer(
@@ -143,7 +146,12 @@ def _make_addons(
         charts.LOAD_BALANCER: load_balancer_statements([around.edge.target_group_arn]),
         charts.EXTERNAL_SECRETS: external_secrets_statements(
             scope,
-            [data.database.secret_arn, data.cache.secret_arn, *around.keys.arns.values()],
+            [
+                data.database.secret_arn,
+                data.cache.secret_arn,
+                *around.keys.arns.values(),
+                *(key.arn for secret in _feed_secrets(settings) for key in secret.keys),
+            ],
             [keys.secrets.arn],
         ),
         charts.CERT_MANAGER: cert_manager_statements(scope, settings.hosted_zone),
@@ -190,6 +198,7 @@ def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Res
             "APP_AWS_REGION": settings.region,
         },
         hops=_LOAD_BALANCERS,
+        more_secrets=feeds.secrets(None if settings.feed.alpha_vantage_secret is None else _FEED_KEYS),
         pools={
             name: Pool(DEDICATED, name)
             for name, group in settings.cluster.node_groups.items()
@@ -208,6 +217,15 @@ def _app_secret(around: Surroundings) -> RemoteSecret:
             RemoteKey("app_cache_password", data.cache.secret_arn),
             *(RemoteKey(key, around.keys.arns[name]) for name, key in APP_KEYS.items()),
         ],
+    )
+
+
+def _feed_secrets(settings: CloudSettings) -> list[RemoteSecret]:
+    """The key of a feed, which somebody put into Secrets Manager. It is encrypted with the key that Secrets
+    Manager uses by itself, which lets everyone decrypt who may read the secret."""
+    arn = settings.feed.alpha_vantage_secret
+    return (
+        [] if arn is None else [RemoteSecret(SYSTEM, _FEED_KEYS, [RemoteKey(feeds.ALPHA_VANTAGE_KEY, arn)])]
     )
 
 

@@ -142,6 +142,49 @@ BAD: list[tuple[str, str, str]] = [
         "feed.seed: true (allowed: a whole number from 0 to 2147483647)",
     ),
     (
+        "unknown feed",
+        "feed: {sources: [bloomberg]}",
+        "feed.sources.0: bloomberg (allowed: simulated, exchange, binance, alpha-vantage)",
+    ),
+    (
+        "no feed",
+        "feed: {sources: []}",
+        "feed.sources: [] (allowed: at least one of simulated, exchange, binance, alpha-vantage)",
+    ),
+    (
+        "the same feed twice",
+        "feed: {sources: [binance, binance]}",
+        "feed.sources.1: binance (allowed: each source once)",
+    ),
+    (
+        "a feed that never has a symbol",
+        "feed: {sources: [simulated, binance]}",
+        "feed.sources.1: binance (allowed: nothing behind simulated, which has every symbol)",
+    ),
+    (
+        "a feed without its key",
+        "feed: {sources: [alpha-vantage, simulated]}",
+        "feed.alphaVantageSecret: missing (allowed: where its key is kept, because feed.sources names "
+        "alpha-vantage)",
+    ),
+    (
+        "a key without its feed",
+        "feed: {alphaVantageSecret: alpha-vantage}",
+        "feed.alphaVantageSecret: alpha-vantage (allowed: nothing, because feed.sources does not name "
+        "alpha-vantage)",
+    ),
+    (
+        "a key instead of the name of its secret",
+        "feed: {sources: [alpha-vantage, simulated], alphaVantageSecret: ABCD1234}",
+        "feed.alphaVantageSecret: ABCD1234 (allowed: the name of a Secret in trading-system: lower-case "
+        "letters, digits, '-' and '.')",
+    ),
+    (
+        "a feed in plain text",
+        "feed: {sources: [binance, simulated], binanceUrl: 'ws://feed.example'}",
+        "feed.binanceUrl: ws://feed.example (allowed: an address such as wss://data-stream.binance.vision)",
+    ),
+    (
         "feed too fast",
         "feed: {ticksPerSecond: 51}",
         "feed.ticksPerSecond: 51 (allowed: a whole number from 1 to 50)",
