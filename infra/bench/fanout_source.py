@@ -1,4 +1,4 @@
-"""Publishes price ticks at a fixed rate, spread evenly over time, until SIGTERM.
+"""Publishes price ticks at a fixed rate, in steps like the simulated feed's, until SIGTERM.
 
 Run as `python -m infra.bench.fanout_source`: a `Source` as JSON on standard input. It is a process of its own
 so that neither servers nor clients delay it.
@@ -6,10 +6,11 @@ so that neither servers nor clients delay it.
 
 import asyncio
 import json
+import random
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
 
 import uvloop
 
@@ -22,6 +23,8 @@ from app.process import stop_on_signal
 from infra.loadtest.arrival import until
 
 _TOPIC = "price.updates"
+STEP = 0.2
+"""Seconds between two batches; the simulated feed moves the market as often."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Source:
     """Bootstrap servers of Kafka, `host:port`."""
     symbols: list[str]
     rate: float
-    """Ticks a second of each symbol."""
+    """Mean ticks a second of each symbol, at most one in a step."""
+    seed: int = 1
 
 
 def tick(symbol: str, epoch: str, seq: int, at: int) -> PriceTick:
@@ -57,21 +61,33 @@ def tick(symbol: str, epoch: str, seq: int, at: int) -> PriceTick:
     )
 
 
+def batches(source: Source) -> Iterator[list[str]]:
+    """The symbols that trade in each step: in all as many as the rate says, each as likely as the others."""
+    pick = random.Random(source.seed)  # noqa: S311 - a repeatable load
+    owed = 0.0
+    while True:
+        owed += source.rate * len(source.symbols) * STEP
+        batch = pick.sample(source.symbols, min(int(owed), len(source.symbols)))
+        owed -= len(batch)
+        yield batch
+
+
 async def publish(source: Source) -> None:
     """Publish until a signal comes; raises Unavailable when the bus takes no more."""
     bus, stopping = KafkaBus(source.servers, "bench-source"), stop_on_signal()
-    epoch, begun = f"bench-{time.time_ns()}", time.monotonic()
-    step = 1 / (source.rate * len(source.symbols))
+    epoch, seqs = f"bench-{time.time_ns()}", dict.fromkeys(source.symbols, 0)
 
     async def all_ticks() -> None:
-        # A group, so that the next tick does not wait until the one before is stored, and none fails unseen.
-        async with asyncio.TaskGroup() as publishing:
-            for number in count():
-                await until(begun + number * step)
-                symbol = source.symbols[number % len(source.symbols)]
-                made = tick(symbol, epoch, number // len(source.symbols) + 1, time.time_ns() // 1_000_000)
-                record = Record(symbol, Envelope.of(made, key=symbol, producer="bench").encode())
-                publishing.create_task(bus.publish(_TOPIC, [record]))
+        due = time.monotonic()
+        for batch in batches(source):
+            due += STEP
+            await until(due)
+            now, records = time.time_ns() // 1_000_000, []
+            for symbol in batch:
+                seqs[symbol] += 1
+                made = tick(symbol, epoch, seqs[symbol], now)
+                records.append(Record(symbol, Envelope.of(made, key=symbol, producer="bench").encode()))
+            await bus.publish(_TOPIC, records)
 
     work, stop = asyncio.create_task(all_ticks()), asyncio.create_task(stopping.wait())
     await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
