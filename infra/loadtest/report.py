@@ -1,15 +1,15 @@
 """A result as one HTML page: nothing to load, no scripts."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from html import escape
 from typing import Any
 
 _WIDTH, _HEIGHT = 860, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 32, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 32, 28, 40
 _STYLE = """
-:root { color-scheme: light dark; --line: #1565c0; --second: #c77700; --third: #b3261e; --grid: #8884; }
+:root { color-scheme: light dark; --grid: #8884; --ok: #2e7d32;
+  --line: #1565c0; --second: #c77700; --third: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --line: #7ab8ff; --second: #ffb74d; --third: #ff8a80; } }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 900px; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
@@ -19,17 +19,27 @@ svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: currentColo
 .grid { stroke: var(--grid); } .plot { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
 .s0 { stroke: var(--line); } .s1 { stroke: var(--second); } .s2 { stroke: var(--third); }
 .k0 { color: var(--line); } .k1 { color: var(--second); } .k2 { color: var(--third); }
-.verdict { font-weight: 600; }
+.row { display: block; overflow-x: auto; } .row td, .row th { padding-right: 2rem; }
+.row th { font-weight: 400; opacity: .75; }
+.row td { font-size: 1.15rem; font-weight: 600; }
+.verdict { font-weight: 600; border-left: 4px solid var(--ok); padding-left: .7rem; }
+.verdict::first-letter { text-transform: uppercase; }
+.verdict.broken { border-color: var(--third); } .verdict p { margin: 0; font-weight: 400; }
 """
+_NAMES = {"p999": "p99.9", "p9999": "p99.99"}
 _Points = Sequence[tuple[float, float]]
 
 
 def html(document: dict[str, Any]) -> str:
     """The page of a result as `result` makes it."""
     title = f"Load test: {document['kind']} {document['target']}"
-    parts = [f"<h1>{escape(title)}</h1>", f'<p class="verdict">{escape(verdict(document))}</p>']
-    parts += [f"<p>{escape(reason)}</p>" for reason in document["broken"]]
-    parts.append(_table("Latency in ms", document["latency_ms"]))
+    reasons = "".join(f"<p>{escape(reason)}</p>" for reason in document["broken"])
+    told = "verdict broken" if document["broken"] else "verdict"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<div class="{told}">{escape(verdict(document))}{reasons}</div>',
+        _row("Latency in ms", document["latency_ms"]),
+    ]
     if document["percentiles"]:
         parts += ["<h2>Latency by percentile</h2>", _by_percentile(document["percentiles"])]
         parts += ["<h2>Latency over time</h2>", _over_time(document["over_time"])]
@@ -43,7 +53,7 @@ def html(document: dict[str, Any]) -> str:
         ("machine", "Machine of the load"),
     ):
         if document.get(name):
-            parts.append(_table(heading, document[name]))
+            parts.append((_row if name.endswith("_ms") else _table)(heading, document[name]))
     parts.append(f"<p>Measured {escape(document['measured'])}, {document['seconds']:g} s.</p>")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -63,7 +73,7 @@ def lines(document: dict[str, Any]) -> list[str]:
     """The result in a few lines of text."""
     latency = document["latency_ms"]
     percentiles = ", ".join(
-        f"{name} {_shown(latency[name])}" for name in ("p50", "p90", "p99", "p999", "max")
+        f"{_NAMES.get(name, name)} {_shown(latency[name])}" for name in ("p50", "p90", "p99", "p999", "max")
     )
     figures = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in document["figures"].items())
     return [
@@ -82,10 +92,26 @@ def _table(heading: str, values: dict[str, Any]) -> str:
     return f"<h2>{escape(heading)}</h2><table>{rows}</table>"
 
 
+def _row(heading: str, values: dict[str, Any]) -> str:
+    heads = "".join(f"<th>{escape(_NAMES.get(name, name))}</th>" for name in values)
+    cells = "".join(f"<td>{escape(_shown(value))}</td>" for value in values.values())
+    return f'<h2>{escape(heading)}</h2><table class="row"><tr>{heads}</tr><tr>{cells}</tr></table>'
+
+
 def _shown(value: Any) -> str:
-    if value is None:
-        return "-"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    match value:
+        case None | [] | {}:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case int() | float():
+            return f"{value:,.10g}"
+        case dict():
+            return ", ".join(f"{name} {_shown(part)}" for name, part in value.items())
+        case list() | tuple():
+            return ", ".join(map(_shown, value))
+        case _:
+            return str(value)
 
 
 def _by_percentile(points: _Points) -> str:
@@ -133,15 +159,17 @@ def _plot(series: Sequence[tuple[str, _Points]], ticks: Sequence[tuple[float, st
         f'<text x="{_LEFT - 6}" y="{y(at) + 4}" text-anchor="end">{at:g}</text>'
         for at in (step * n for n in range(round(top / step) + 1))
     ]
+    parts.append(f'<text x="{_LEFT - 6}" y="{_TOP - 13}" text-anchor="end">ms</text>')
     parts += [_line(number, points, x, y) for number, (_, points) in enumerate(series)]
     parts.append(
         f'<text x="{(_LEFT + _WIDTH) / 2:g}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(label)}</text>'
     )
     legend = " ".join(f'<span class="k{n}">— {escape(name)}</span>' for n, (name, _) in enumerate(series))
+    named = f"<p>{legend}</p>" if len(series) > 1 else ""
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
         f'aria-label="latency in milliseconds by {escape(label)}">{"".join(parts)}</svg>'
-        f"<p>{legend} (ms)</p>"
+        f"{named}"
     )
 
 

@@ -90,7 +90,7 @@ def _document(
     if limits.p99_ms is not None and latency["count"] and latency["p99"] > limits.p99_ms:
         broken.append(f"p99 is {latency['p99']:g} ms, over the limit of {limits.p99_ms:g} ms")
     if failed > limits.failed * total:
-        broken.append(f"{failed} failures; {limits.failed:.2%} of {total} are accepted")
+        broken.append(f"{failed} failures; {limits.failed * 100:g} % of {total} are accepted")
     return {
         "kind": kind,
         "target": target,
