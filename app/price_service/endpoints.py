@@ -33,6 +33,8 @@ LOGIN_SECONDS = 900.0
 """How long a login holds, as long as an access token: who is locked out sees nothing more after that."""
 _LEAVING_SECONDS = 5.0
 """From the notice that a connection has lasted long enough to its close, for the client to open another."""
+_OVERFLOW_SECONDS = 10.0
+"""Time to read up to the close for a client that was too slow."""
 _SILENT_ROUNDS = 3
 """Heartbeats without any sign of the client after which it is gone."""
 NOT_AUTHENTICATED = 4401
@@ -115,7 +117,8 @@ class Connection(WSListener):
         if transport.underlying_transport.get_write_buffer_size() > limit:
             _dropped_overflow.inc()
             self.close(TOO_SLOW, f"more than {limit} bytes are unread")
-            transport.disconnect(graceful=False)
+            # The close stands behind what is unread; whoever goes on reading learns the reason.
+            asyncio.get_running_loop().call_later(_OVERFLOW_SECONDS, self.hang_up)
             return
         self.client.write(data)
         published.inc()

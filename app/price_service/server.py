@@ -134,6 +134,7 @@ class PriceServer(Server):
         """See `Server`."""
         listener = listen(self._runtime)
         loop = asyncio.get_running_loop()
+        # Not picows' own function: its transports (aiofastnet) are no faster here and need 6 KiB more each.
         self._server = await loop.create_server(lambda: _Protocol(self), sock=listener, backlog=2048)
         return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
