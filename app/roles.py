@@ -4,7 +4,7 @@ Data only, standard library only: the app reads it to know what to start, the in
 what to deploy. Ports, probes, resources and scaling hints live here and nowhere else.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -47,15 +47,78 @@ class Resources:
 
 
 @dataclass(frozen=True)
+class Rate:
+    """How fast an autoscaler adds or removes replicas; the larger of `percent` and `pods` counts."""
+
+    window_seconds: int
+    """How long a change must be needed: the most cautious wish in this time counts; 0 for at once."""
+    period_seconds: int
+    """Time that `percent` and `pods` are for, 1 to 1800."""
+    percent: int | None = None
+    """Of the replicas at the period's beginning."""
+    pods: int | None = None
+
+
+ADDED = Rate(window_seconds=60, period_seconds=60, percent=100, pods=4)
+"""How replicas are added (seeds 000 section 5.1 and 004)."""
+REMOVED = Rate(window_seconds=300, period_seconds=120, percent=25)
+"""How replicas are removed (seeds 000 section 5.1 and 004)."""
+REMOVED_ONE_BY_ONE = Rate(window_seconds=300, period_seconds=60, pods=1)
+"""How replicas are removed that hold connections: each leaves time for its clients to go to the others."""
+
+
+@dataclass(frozen=True)
+class Lag:
+    """A consumer group whose backlog calls for replicas."""
+
+    topic: str
+    group: str
+    messages: int
+    """Messages behind for each replica."""
+
+
+@dataclass(frozen=True)
+class Hours:
+    """A time of the day with a higher minimum."""
+
+    time_zone: str
+    """IANA name."""
+    start: str
+    """Five fields of cron."""
+    end: str
+    """Five fields of cron, later on the same day."""
+    replicas: int
+    """The minimum in that time."""
+
+
+@dataclass(frozen=True)
 class Scaling:
-    """Bounds and targets of a horizontal autoscaler (seed 000 section 5, seed 004)."""
+    """Bounds, targets and pace of a horizontal autoscaler; a target that is None is not looked at."""
 
     minimum: int
     maximum: int
     cpu_percent: int = 70
     """Average utilisation of the CPU request."""
-    removed_per_minute: int | None = None
-    """Replicas taken away in 60 s, for roles that hold connections; None takes a quarter in 120 s."""
+    memory_percent: int | None = None
+    """Average utilisation of the memory request."""
+    connections: int | None = None
+    """WebSocket connections for each replica."""
+    requests_per_second: int | None = None
+    """Requests answered in a second by each replica."""
+    backlog: int | None = None
+    """Messages behind for each replica of a role that reads whole topics on its own, without a group."""
+    lag: Lag | None = None
+    added: Rate = ADDED
+    removed: Rate = REMOVED
+    fallback_replicas: int | None = None
+    """Least number of replicas while metrics are lost; None leaves it at the minimum."""
+    hours: tuple[Hours, ...] = ()
+
+    @property
+    def needs_events(self) -> bool:
+        """Whether there are targets that Kubernetes does not know by itself."""
+        known = (self.connections, self.requests_per_second, self.backlog, self.lag)
+        return bool(self.hours) or any(target is not None for target in known)
 
 
 @dataclass(frozen=True)
@@ -122,7 +185,7 @@ ROLES: dict[str, Role] = {
             calls=frozenset(
                 {"market-data", "price-service", "frontend", "auth", "wallet", "order", "portfolio", "risk"}
             ),
-            scaling=Scaling(minimum=3, maximum=10),
+            scaling=Scaling(minimum=3, maximum=10, memory_percent=80),
         ),
         Role(
             name="market-data",
@@ -157,7 +220,16 @@ ROLES: dict[str, Role] = {
             needs=frozenset({Need.BUS, Need.CACHE}),
             calls=frozenset({"auth", "market-data", "matching-engine", "portfolio"}),
             routes=("/ws",),
-            scaling=Scaling(minimum=2, maximum=20, removed_per_minute=1),
+            scaling=Scaling(
+                minimum=2,
+                maximum=20,
+                connections=400,
+                backlog=1000,
+                # Who is connected stays: a window would only keep them waiting (docs/decisions/0009).
+                added=replace(ADDED, window_seconds=0),
+                removed=REMOVED_ONE_BY_ONE,
+                fallback_replicas=5,
+            ),
             drain_seconds=20,
             secrets=frozenset({"app_cache_password", "app_internal_token"}),
         ),
@@ -202,7 +274,13 @@ ROLES: dict[str, Role] = {
             needs=frozenset({Need.DATABASE, Need.BUS}),
             calls=frozenset({"auth", "matching-engine"}),
             routes=("/api/orders", "/api/book"),
-            scaling=Scaling(minimum=2, maximum=10, removed_per_minute=1),
+            scaling=Scaling(
+                minimum=2,
+                maximum=10,
+                requests_per_second=50,
+                lag=Lag("matching.output", "order", 1000),
+                removed=REMOVED_ONE_BY_ONE,
+            ),
             drain_seconds=20,
             secrets=frozenset({"app_database_password", "app_internal_token"}),
         ),
@@ -251,6 +329,7 @@ ROLES: dict[str, Role] = {
             port=3000,
             resources=_SMALL,
             routes=("/",),
+            scaling=Scaling(minimum=2, maximum=10, memory_percent=80),
         ),
         Role(
             name="migrate",

@@ -1,5 +1,6 @@
 """Bring a stack up, take it down, tell how it is: what `tradestack up`, `down` and `status` do."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from infra.target import Target
 READY_TIMEOUT_S = 600.0
 """Default time limit of the wait for readiness, in seconds."""
 
+_NONE: Mapping[str, str] = {}
 _UNCHANGED = frozenset({"unchanged", "same"})
 
 
@@ -52,15 +54,15 @@ def up_cloud(stack: str, steps: Steps) -> UpResult:
         return UpResult(None, engine.Engine(stack).up(step))
 
 
-def prepare(stack: str, target: Target, steps: Steps) -> None:
+def prepare(stack: str, target: Target, steps: Steps, settings: Mapping[str, str] = _NONE) -> None:
     """Start the cluster and give it what `stack` needs: images, add-ons, the edge's certificate.
 
-    Only the stack's own resources are missing afterwards.
+    Only the stack's own resources are missing afterwards. `settings` are as those of `up_local`.
 
     Raises:
         TradestackError: bad settings, or a machine or a cluster that lacks something.
     """
-    plan = _plan(stack, target)
+    plan = _plan(stack, target, settings)
     images = _images(plan) | {name: catalog.reference(name) for name in platform.IMAGES}
     target.start(steps)
     archives = build.ensure(list(images), steps)
@@ -71,19 +73,28 @@ def prepare(stack: str, target: Target, steps: Steps) -> None:
     certificate.ensure(kubectl, target.state, {*_hostnames(plan), *([node] if node else [])}, steps)
 
 
-def up_local(stack: str, target: Target, steps: Steps, *, timeout_s: float = READY_TIMEOUT_S) -> UpResult:
+def up_local(
+    stack: str,
+    target: Target,
+    steps: Steps,
+    *,
+    timeout_s: float = READY_TIMEOUT_S,
+    settings: Mapping[str, str] = _NONE,
+) -> UpResult:
     """Bring `stack` up on `target` and wait until every workload is ready.
+
+    `settings` are used in place of the stack file's, as text: objects and lists as JSON.
 
     Raises:
         TradestackError: bad settings, a machine that lacks something, or workloads that do not become ready.
     """
-    prepare(stack, target, steps)
-    plan = _plan(stack, target)
+    prepare(stack, target, steps, settings)
+    plan = _plan(stack, target, settings)
     if engine.find() is None:
         changes = render.apply(plan, target, steps).counts
     else:
         with steps.step("pulumi up", estimate_s=60) as step:
-            changes = _engine(stack, target).up(step)
+            changes = _engine(stack, target, settings).up(step)
     render.wait_ready(plan, target, steps, timeout_s)
     return UpResult(plan.outputs["urls"]["web"], changes)
 
@@ -130,13 +141,13 @@ def _overrides(target: Target) -> dict[str, str]:
     return {"tradestack:kubeconfig": str(target.kubeconfig), **address}
 
 
-def _plan(stack: str, target: Target) -> Plan:
-    return run(stack, overrides=_overrides(target))
+def _plan(stack: str, target: Target, settings: Mapping[str, str] = _NONE) -> Plan:
+    return run(stack, overrides={**_overrides(target), **settings})
 
 
-def _engine(stack: str, target: Target) -> engine.Engine:
+def _engine(stack: str, target: Target, settings: Mapping[str, str] = _NONE) -> engine.Engine:
     directory = engine.local_state(target.name, stack)
-    return engine.Engine(stack, local=directory, overrides=_overrides(target))
+    return engine.Engine(stack, local=directory, overrides={**_overrides(target), **settings})
 
 
 def _images(plan: Plan) -> dict[str, str]:

@@ -11,14 +11,15 @@ from components.kubernetes.meta import Environment
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
 from components.kubernetes.network_policy import Allow, NetworkPolicy
 from components.kubernetes.pod import Pool
+from components.kubernetes.scaled_object import ScaledObject, ScaledObjectArgs
 from components.kubernetes.service import Service, ServiceArgs
 from components.kubernetes.tasks import ScheduledTask, ScheduledTaskArgs, Task, TaskArgs
 from infra.settings import NAMESPACES, StackSettings
-from infra.settings.model import ScalingSettings
 from infra.settings.workloads import Workload, workloads
 from stacks import feeds
 from stacks.edge import EDGE_PODS, ENTRIES, edge_environment
 from stacks.flows import SYSTEM, role_policies
+from stacks.scaling import Brokers, scaler
 
 APP_SECRET = "app-secrets"  # noqa: S105 - the name of a Secret
 """Secret with the app's passwords; its keys are the app's own names for them."""
@@ -49,6 +50,10 @@ class Platform:
     """What has to be there before the first workload starts."""
     peers: Mapping[Need, Sequence[Allow]]
     """Where the pods of a role may connect to for each need."""
+    brokers: Brokers
+    """The brokers whose backlog autoscalers look at."""
+    scalers: Sequence[Resource] = ()
+    """What has to be there before the first autoscaler by events."""
     hops: int = 0
     """Proxies in front of the cluster."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -110,8 +115,8 @@ def make_workloads(settings: StackSettings, platform: Platform, opts: ResourceOp
             continue
         services[name] = Service(name, _service(settings, platform, item), after)
         if item.scaling is not None:
-            args = _autoscaler(item.role, item.scaling)
-            Autoscaler(name, args, _after(opts, [services[name]]))
+            args = scaler(item.role, item.scaling, platform.brokers)
+            _make_scaler(name, args, platform, _after(opts, [services[name]]))
     return services
 
 
@@ -150,16 +155,13 @@ def _service(settings: StackSettings, platform: Platform, item: Workload) -> Ser
     )
 
 
-def _autoscaler(role: Role, scaling: ScalingSettings) -> AutoscalerArgs:
-    return AutoscalerArgs(
-        namespace=SYSTEM,
-        minimum=scaling.minimum,
-        maximum=scaling.maximum,
-        cpu_percent=scaling.cpu_percent,
-        up_window_seconds=int(scaling.up_window),
-        down_window_seconds=int(scaling.down_window),
-        removed_per_minute=role.scaling.removed_per_minute if role.scaling else None,
-    )
+def _make_scaler(
+    name: str, args: AutoscalerArgs | ScaledObjectArgs, platform: Platform, opts: ResourceOptions
+) -> None:
+    if isinstance(args, AutoscalerArgs):
+        Autoscaler(name, args, opts)
+    else:
+        ScaledObject(name, args, _after(opts, platform.scalers))
 
 
 def _environment(settings: StackSettings, platform: Platform, item: Workload) -> Environment:

@@ -10,6 +10,10 @@ SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring
 """Namespaces of the app, of its data services, and of what watches them."""
 
 
+_SCALER = Pods("keda", "keda-operator")
+"""What asks the brokers how far consumer groups are behind."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """A data service inside the cluster."""
@@ -51,7 +55,7 @@ def pod_backends() -> dict[Need, Sequence[Allow]]:
 
 
 def backend_policies() -> dict[str, NetworkPolicyArgs]:
-    """Allowed flows of every data service: its users come in, nothing goes out."""
+    """Allowed flows of every data service: its users and the autoscaler come in, nothing goes out."""
     return {
         backend.name: NetworkPolicyArgs(
             namespace=DATA,
@@ -59,7 +63,8 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
                 Allow(Pods(SYSTEM, role.name), backend.port)
                 for role in cluster_roles(cloud=False).values()
                 if need in role.needs
-            ],
+            ]
+            + ([Allow(_SCALER, backend.port)] if need is Need.BUS else []),
         )
         for need, backend in BACKENDS.items()
     }

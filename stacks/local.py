@@ -23,6 +23,7 @@ from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_wo
 from stacks.edge import ENTRIES, Surroundings, make_edge
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
 from stacks.outputs import Outputs
+from stacks.scaling import Brokers
 
 _KEPT_KEYS = "app-keys"
 """Secret beside the data, which stays with it when the stack is taken down: some of it is encrypted."""
@@ -63,6 +64,7 @@ def build(settings: LocalSettings) -> Outputs:
         ready=[*namespaces, credentials, *backends.values()],
         peers=pod_backends(),
         more_secrets=feeds.secrets(settings.feed.alpha_vantage_secret),
+        brokers=Brokers(f"{backends[Need.BUS].host}:{backends[Need.BUS].port}"),
     )
     services = make_workloads(settings, platform, opts)
     make_edge(settings.edge, _edge(settings), opts, *(services[name] for name in ENTRIES))

@@ -62,6 +62,21 @@ def external_secrets_statements(
     ]
 
 
+def keda_statements(
+    cluster_arn: Input[str], backlogs: Sequence[tuple[Input[str], Input[str]]]
+) -> list[Statement]:
+    """KEDA: it reads how far consumer groups are behind.
+
+    `backlogs` are the ARNs of topics with a group each, at least one.
+    """
+    topics, groups = zip(*backlogs, strict=True)
+    return [
+        Statement(("kafka-cluster:Connect", "kafka-cluster:DescribeCluster"), [cluster_arn]),
+        Statement(("kafka-cluster:DescribeTopic",), topics),
+        Statement(("kafka-cluster:DescribeGroup",), groups),
+    ]
+
+
 def external_dns_statements(scope: Scope, zone_id: str) -> list[Statement]:
     """ExternalDNS: it writes records in one zone."""
     zone = _zone(scope, zone_id)

@@ -78,3 +78,13 @@ def fanout(
     report = measure(Steps(), SMALL if small else FULL)
     path = None if small else report.save()
     typer.echo(report.as_json() if as_json or path is None else path)
+
+
+@app.command()
+def scale(as_json: AsJson = False) -> None:
+    """Load price-service until replicas come, take the load away until they go, on a cluster of its own."""
+    from infra.bench.scale import measure
+
+    report = measure(Steps())
+    path = report.save()
+    typer.echo(report.as_json() if as_json else path)

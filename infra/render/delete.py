@@ -12,7 +12,9 @@ from infra.render.apply import ApplyResult, Change
 from infra.render.kubectl import Kubectl, Target, as_list
 from infra.render.workloads import OWNED
 
-_STARTS_PODS = frozenset({"HorizontalPodAutoscaler", "CronJob", "Deployment", "Job", "StatefulSet"})
+_STARTS_PODS = frozenset(
+    {"ScaledObject", "HorizontalPodAutoscaler", "CronJob", "Deployment", "Job", "StatefulSet"}
+)
 _TIMEOUT_SECONDS = 180
 _POLL_SECONDS = 1.0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from app.roles import ROLES, Kind, Resources
+from app.roles import ROLES, Kind, Resources, Scaling
 from infra.settings.model import FEEDS, LimitRangeSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
 from infra.settings.rules import Problem, reads
@@ -29,6 +29,35 @@ def _scaling_fits_the_role(settings: StackSettings) -> Iterator[Problem]:
             yield Problem(f"{key}.scaling", "given", f"nothing, because '{name}' is a {kind}")
         if given.replicas not in (None, 1):
             yield Problem(f"{key}.replicas", given.replicas, f"1, because '{name}' is a {kind}")
+
+
+@reads(StackSettings, "services")
+def _targets_can_be_measured(settings: StackSettings) -> Iterator[Problem]:
+    for name, given in settings.services.items():
+        if given.scaling is None or ROLES[name].kind is not Kind.SERVICE:
+            continue
+        own, key = ROLES[name].scaling or Scaling(1, 1), f"services.{name}.scaling"
+        for target, value, known, what in (
+            ("connectionsPerReplica", given.scaling.connections_per_replica, own.connections, "connections"),
+            ("requestsPerSecond", given.scaling.requests_per_second, own.requests_per_second, "requests"),
+            ("messagesBehind", given.scaling.messages_behind, own.lag or own.backlog, "a backlog"),
+        ):
+            if value is not None and known is None:
+                allowed = f"nothing, because the role table does not scale '{name}' by {what}"
+                yield Problem(f"{key}.{target}", value, allowed)
+
+
+@reads(StackSettings, "services")
+def _hours_raise_the_minimum(settings: StackSettings) -> Iterator[Problem]:
+    for name, given in settings.services.items():
+        low, high = (given.scaling.minimum, given.scaling.maximum) if given.scaling else (0, 0)
+        for number, hours in enumerate(given.scaling.cron if given.scaling else ()):
+            key = f"services.{name}.scaling.cron.{number}"
+            if not low < hours.replicas <= high:
+                allowed = f"above scaling.minimum, which is {low}, up to scaling.maximum, which is {high}"
+                yield Problem(f"{key}.replicas", hours.replicas, allowed)
+            if hours.start >= hours.end:
+                yield Problem(f"{key}.start", hours.start, f"before end, which is {hours.end}")
 
 
 @reads(StackSettings, "services")

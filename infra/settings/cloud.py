@@ -6,14 +6,22 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from infra.settings import sizes
 from infra.settings.model import EdgeSettings, EnvoySettings, Section, StackSettings, Text, one_of
-from infra.settings.quantities import Cidr, matching, one_number_of, refuse, whole
+from infra.settings.quantities import (
+    Cidr,
+    Clock,
+    TimeZone,
+    Weekdays,
+    matching,
+    one_number_of,
+    refuse,
+    whole,
+)
 
 Account = Annotated[str, matching(r"\d{12}", "an AWS account of twelve digits, in quotes")]
 AddonVersion = Annotated[
     str, matching(r"v\d+\.\d+\.\d+-eksbuild\.\d+", "an add-on version such as v1.13.2-eksbuild.31")
 ]
 Arn = Annotated[str, matching(r"arn:aws[a-z-]*:[a-z0-9-]+:[a-z0-9-]*:\d{0,12}:.+", "an ARN")]
-Clock = Annotated[str, matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 07:30")]
 Digest = Annotated[str, matching(r"sha256:[0-9a-f]{64}", "an image digest: sha256: and 64 hex digits")]
 Domain = Annotated[
     str, matching(r"([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}", "a domain such as trading.example.com")
@@ -226,10 +234,8 @@ class ScheduleSettings(Section):
 
     start: Clock = "07:00"
     stop: Clock = "20:00"
-    days: Literal["MON-FRI", "MON-SAT", "MON-SUN"] = "MON-FRI"
-    time_zone: Annotated[
-        str, matching(r"[A-Za-z]+(/[A-Za-z_+-]+)+", "an IANA time zone such as America/New_York")
-    ] = "America/New_York"
+    days: Weekdays = "MON-FRI"
+    time_zone: TimeZone = "America/New_York"
 
 
 def _reason(value: object) -> str:

@@ -7,7 +7,17 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.alias_generators import to_camel
 
 from app.roles import ROLES
-from infra.settings.quantities import Cidr, Cpu, Duration, Memory, refuse, whole
+from infra.settings.quantities import (
+    Cidr,
+    Clock,
+    Cpu,
+    Duration,
+    Memory,
+    TimeZone,
+    Weekdays,
+    refuse,
+    whole,
+)
 
 NAMESPACES = ("trading-system", "trading-data", "trading-monitoring")
 """Namespaces of a stack: the app, its data services, what watches them."""
@@ -96,16 +106,38 @@ class ResourceSettings(Section):
     memory_limit: Memory | None = None
 
 
+class HoursSettings(Section):
+    """A time of the day in which there are more replicas than the minimum at least."""
+
+    start: Clock
+    end: Clock
+    """Later on the same day."""
+    days: Weekdays = "MON-FRI"
+    time_zone: TimeZone = "America/New_York"
+    replicas: Annotated[int, whole(1, 100)]
+    """The minimum in that time."""
+
+
 class ScalingSettings(Section):
-    """Bounds and pace of an autoscaler."""
+    """Bounds, targets and pace of an autoscaler; what is left out is as the role table says."""
 
     minimum: Annotated[int, whole(1, 100)]
     maximum: Annotated[int, whole(1, 100)]
-    cpu_percent: Annotated[int, whole(10, 95)] = 70
+    cpu_percent: Annotated[int, whole(10, 95)] | None = None
     """Average utilisation of the CPU request that is aimed at."""
-    up_window: Duration = Duration(60)
+    memory_percent: Annotated[int, whole(10, 95)] | None = None
+    """Average utilisation of the memory request that is aimed at."""
+    connections_per_replica: Annotated[int, whole(1, 100_000)] | None = None
+    """WebSocket connections."""
+    requests_per_second: Annotated[int, whole(1, 100_000)] | None = None
+    """Requests that each replica answers."""
+    messages_behind: Annotated[int, whole(1, 10_000_000)] | None = None
+    """Backlog of the broker for each replica."""
+    cron: tuple[HoursSettings, ...] = ()
+    """Times with a higher minimum."""
+    up_window: Duration | None = None
     """How long a higher load must last before replicas are added."""
-    down_window: Duration = Duration(300)
+    down_window: Duration | None = None
     """How long a lower load must last before replicas are taken away."""
 
 
@@ -185,7 +217,7 @@ class LimitRangeSettings(Section):
 
 def _default_quotas() -> dict[str, QuotaSettings]:
     sizes: dict[str, tuple[str, str, str, str, str, int]] = {
-        "trading-system": ("10", "48", "16Gi", "24Gi", "1Gi", 90),
+        "trading-system": ("10", "56", "16Gi", "28Gi", "1Gi", 100),
         "trading-data": ("2", "6", "4Gi", "6Gi", "100Gi", 10),
         "trading-monitoring": ("1", "4", "2Gi", "4Gi", "50Gi", 20),
     }

@@ -6,7 +6,8 @@ Another spelling of the same amount (`1000m` for `1`) would show as drift on eve
 import ipaddress
 import re
 from decimal import Decimal
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -153,3 +154,23 @@ Cidr = Annotated[str, BeforeValidator(_cidr)]
 
 NodePort = Annotated[int, whole(30000, 32767, "a port")]
 """A port that Kubernetes opens on every node."""
+
+Clock = Annotated[str, matching(r"([01]\d|2[0-3]):[0-5]\d", "a time of day such as 07:30")]
+"""A time of day, to the minute."""
+
+Weekdays = Literal["MON-FRI", "MON-SAT", "MON-SUN"]
+"""Days of the week, in the words of cron."""
+
+
+def _time_zone(value: object) -> str:
+    # Short names such as EST mean different things to different programs.
+    if isinstance(value, str) and "/" in value:
+        try:
+            return ZoneInfo(value).key
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            pass
+    raise refuse("an IANA time zone such as America/New_York")
+
+
+TimeZone = Annotated[str, BeforeValidator(_time_zone)]
+"""A time zone by its name in the IANA database."""

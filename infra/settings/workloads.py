@@ -1,12 +1,13 @@
 """The role table and the data services as a stack's settings change them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from app.roles import ROLES, Kind, Need, Resources, Role, cluster_roles
+from app.roles import ROLES, Hours, Kind, Need, Rate, Resources, Role, Scaling, cluster_roles
 from infra.settings.local import LocalSettings
-from infra.settings.model import ResourceSettings, ScalingSettings, StackSettings
-from infra.settings.quantities import Cpu, Memory
+from infra.settings.model import HoursSettings, ResourceSettings, ScalingSettings, StackSettings
+from infra.settings.quantities import Cpu, Duration, Memory
 
 POOL_CONNECTIONS = 10
 """Connections that one process of the app opens at most: pool and overflow of `app.kit.database.Database`."""
@@ -27,7 +28,7 @@ class Workload:
     resources: Resources
     replicas: int
     """Fixed number of replicas; with `scaling`, the lowest."""
-    scaling: ScalingSettings | None
+    scaling: Scaling | None
     environment: Mapping[str, str]
 
     @property
@@ -41,17 +42,8 @@ class Workload:
 def workload(settings: StackSettings, name: str) -> Workload:
     """The role `name` as this stack runs it."""
     role, given = ROLES[name], settings.services.get(name)
-    scaling = None
-    if given is None or given.replicas is None:
-        scaling = given.scaling if given is not None else None
-        if scaling is None and role.scaling is not None:
-            scaling = ScalingSettings.model_validate(
-                {
-                    "minimum": role.scaling.minimum,
-                    "maximum": role.scaling.maximum,
-                    "cpuPercent": role.scaling.cpu_percent,
-                }
-            )
+    fixed_here = given is not None and given.replicas is not None
+    scaling = None if fixed_here else _scaling(role.scaling, given.scaling if given else None)
     fixed = given.replicas if given is not None and given.replicas is not None else role.replicas
     return Workload(
         role=role,
@@ -81,6 +73,43 @@ def data_resources(settings: LocalSettings) -> dict[str, Resources]:
         "kafka": settings.kafka.resources,
     }
     return {name: _merge(_DATA_RESOURCES[name], resources) for name, resources in given.items()}
+
+
+def _scaling(default: Scaling | None, given: ScalingSettings | None) -> Scaling | None:
+    """The autoscaler of the role table with the targets that the stack file changes."""
+    if given is None:
+        return default
+    base = default or Scaling(given.minimum, given.maximum)
+    changed: dict[str, Any] = {
+        "cpu_percent": given.cpu_percent,
+        "memory_percent": given.memory_percent,
+        "connections": given.connections_per_replica,
+        "requests_per_second": given.requests_per_second,
+        "added": _after(base.added, given.up_window),
+        "removed": _after(base.removed, given.down_window),
+    }
+    if given.messages_behind is not None:
+        changed["lag"] = base.lag and replace(base.lag, messages=given.messages_behind)
+        changed["backlog"] = base.backlog and given.messages_behind
+    return replace(
+        base,
+        minimum=given.minimum,
+        maximum=given.maximum,
+        hours=tuple(_hours(item) for item in given.cron),
+        **{name: value for name, value in changed.items() if value is not None},
+    )
+
+
+def _after(rate: Rate, window: Duration | None) -> Rate:
+    return rate if window is None else replace(rate, window_seconds=int(window))
+
+
+def _hours(given: HoursSettings) -> Hours:
+    def at(clock: str) -> str:
+        hour, minute = clock.split(":")
+        return f"{int(minute)} {int(hour)} * * {given.days}"
+
+    return Hours(given.time_zone, at(given.start), at(given.end), given.replicas)
 
 
 def _merge(default: Resources, given: ResourceSettings) -> Resources:

@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from pulumi import Resource, ResourceOptions
 
-from app.roles import Kind, Need, Resources, Role, cluster_roles
+from app.roles import Kind, Lag, Need, Resources, Role, cluster_roles
 from components.aws.addon_access import (
     cert_manager_statements,
     cluster_autoscaler_statements,
     external_dns_statements,
     external_secrets_statements,
+    keda_statements,
     load_balancer_statements,
 )
 from components.aws.cluster import Cluster
@@ -38,6 +39,7 @@ from components.kubernetes.external_secrets import (
 from components.kubernetes.network_policy import Allow, Network
 from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
+from infra.settings.workloads import workloads
 from stacks import feeds
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.cloud.compute import DEDICATED
@@ -46,6 +48,7 @@ from stacks.cloud.foundation import Foundation
 from stacks.edge import ENTRIES, make_edge
 from stacks.edge import Surroundings as EdgeSurroundings
 from stacks.flows import SYSTEM
+from stacks.scaling import Brokers
 
 _FEED_KEYS = "feed-keys"
 """Secret with the keys of feeds."""
@@ -94,9 +97,8 @@ def make_cluster_workloads(
         for role in cluster_roles(cloud=True).values()
         if Need.BUS in role.needs
     ]
-    services = make_workloads(
-        settings, _platform(settings, around, [*namespaces, secrets, *roles]), kubernetes
-    )
+    ready = [*namespaces, secrets, *roles]
+    services = make_workloads(settings, _platform(settings, around, addons, ready), kubernetes)
     certificate = Certificate(
         CERTIFICATE,
         CertificateArgs(SYSTEM, (settings.domain,), _ISSUER),
@@ -157,6 +159,10 @@ def _make_addons(
         charts.CERT_MANAGER: cert_manager_statements(scope, settings.hosted_zone),
         charts.EXTERNAL_DNS: external_dns_statements(scope, settings.hosted_zone),
     }
+    if lags := _lags(settings):
+        streaming = data.streaming
+        backlogs = [(streaming.topic_arn(lag.topic), streaming.group_arn(lag.group)) for lag in lags]
+        needs[charts.KEDA] = keda_statements(streaming.cluster_arn, backlogs)
     args = AddonsArgs(
         cluster=around.cluster.cluster_name,
         region=settings.region,
@@ -184,7 +190,9 @@ def _make_addons(
     return Addons("addons", replace(args, identities=identities), kubernetes)
 
 
-def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Resource]) -> Platform:
+def _platform(
+    settings: CloudSettings, around: Surroundings, addons: Addons, ready: Sequence[Resource]
+) -> Platform:
     data = around.data
     return Platform(
         image=around.image,
@@ -192,6 +200,8 @@ def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Res
         urls=data.urls,
         addresses=data.addresses,
         ready=ready,
+        brokers=Brokers(data.streaming.bootstrap_brokers, settings.region),
+        scalers=[addons.releases[charts.KEDA]],
         peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], _POD_IDENTITY_AGENT]},
         environment={
             "APP_BUS_SECURITY": "msk-iam",
@@ -205,6 +215,12 @@ def _platform(settings: CloudSettings, around: Surroundings, ready: Sequence[Res
             if group.dedicated
         },
     )
+
+
+def _lags(settings: CloudSettings) -> list[Lag]:
+    """Backlogs that the stack's autoscalers look at."""
+    scalings = [item.scaling for item in workloads(settings).values() if item.scaling is not None]
+    return [scaling.lag for scaling in scalings if scaling.lag is not None]
 
 
 def _app_secret(around: Surroundings) -> RemoteSecret:

@@ -10,7 +10,6 @@ import pytest
 from pulumi.runtime import rpc
 
 from app.roles import ROLES, Resources
-from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
 from components.kubernetes.kafka import Kafka, KafkaArgs
 from components.kubernetes.namespace import ContainerLimits, Namespace, NamespaceArgs, Quota
 from components.kubernetes.network_policy import Allow, Network, NetworkPolicy, NetworkPolicyArgs, Pods
@@ -144,38 +143,6 @@ def test_grace_is_longer_than_pre_stop_and_drain(record: Record) -> None:
     pre_stop = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pre_stop == 5
     assert pod["terminationGracePeriodSeconds"] > pre_stop + ROLES["price-service"].drain_seconds
-
-
-def test_autoscaler_has_the_pace_of_the_requirements(record: Record) -> None:
-    args = AutoscalerArgs(namespace="trading-system", minimum=3, maximum=10)
-    spec = record(lambda: Autoscaler("gateway", args)).one("HorizontalPodAutoscaler")["spec"]
-    assert (spec["minReplicas"], spec["maxReplicas"]) == (3, 10)
-    assert spec["scaleTargetRef"] == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gateway"}
-    assert spec["metrics"][0]["resource"] == {
-        "name": "cpu",
-        "target": {"type": "Utilization", "averageUtilization": 70},
-    }
-    assert spec["behavior"] == {
-        "scaleUp": {
-            "stabilizationWindowSeconds": 60,
-            "selectPolicy": "Max",
-            "policies": [
-                {"type": "Percent", "value": 100, "periodSeconds": 60},
-                {"type": "Pods", "value": 4, "periodSeconds": 60},
-            ],
-        },
-        "scaleDown": {
-            "stabilizationWindowSeconds": 300,
-            "selectPolicy": "Max",
-            "policies": [{"type": "Percent", "value": 25, "periodSeconds": 120}],
-        },
-    }
-
-
-def test_roles_with_connections_lose_one_replica_a_minute(record: Record) -> None:
-    args = AutoscalerArgs(namespace="trading-system", minimum=2, maximum=20, removed_per_minute=1)
-    spec = record(lambda: Autoscaler("price-service", args)).one("HorizontalPodAutoscaler")["spec"]
-    assert spec["behavior"]["scaleDown"]["policies"] == [{"type": "Pods", "value": 1, "periodSeconds": 60}]
 
 
 def test_network_policy_names_each_flow(record: Record) -> None:

@@ -204,9 +204,17 @@ def test_updates_lose_no_capacity(local_plan: Plan) -> None:
         assert strategy["rollingUpdate"]["maxUnavailable"] == 0
 
 
+def _scalers(plan: Plan) -> list[Any]:
+    kinds = ("HorizontalPodAutoscaler", "ScaledObject")
+    return [item for item in plan.resources if item.custom and _kind(item) in kinds]
+
+
 def test_no_replicas_where_an_autoscaler_owns_them(local_plan: Plan) -> None:
-    scaled = {item.name for item in local_plan.resources if item.type.endswith(":HorizontalPodAutoscaler")}
-    assert scaled == {"gateway", "price-service", "auth", "order"}
+    by_use = {item.name for item in _scalers(local_plan) if _kind(item) == "HorizontalPodAutoscaler"}
+    by_events = {item.name for item in _scalers(local_plan) if _kind(item) == "ScaledObject"}
+    assert by_use == {"gateway", "auth", "frontend"}
+    assert by_events == {"price-service", "order"}
+    scaled = by_use | by_events
     for resource in _workloads(local_plan):
         if _kind(resource) == "Deployment":
             assert ("replicas" not in resource.inputs["spec"]) == (resource.name in scaled)
@@ -214,9 +222,8 @@ def test_no_replicas_where_an_autoscaler_owns_them(local_plan: Plan) -> None:
 
 def test_everything_fits_two_cores_at_full_scale(local_plan: Plan) -> None:
     most = {
-        item.name: item.inputs["spec"]["maxReplicas"]
-        for item in local_plan.resources
-        if item.type.endswith(":HorizontalPodAutoscaler")
+        item.name: item.inputs["spec"].get("maxReplicas") or item.inputs["spec"]["maxReplicaCount"]
+        for item in _scalers(local_plan)
     }
     requested = sum(
         Cpu.parse(_pod(item)["spec"]["containers"][0]["resources"]["requests"]["cpu"])

@@ -226,9 +226,81 @@ BAD: list[tuple[str, str, str]] = [
         "services.migrate.scaling: given (allowed: nothing, because 'migrate' is a task)",
     ),
     (
+        "connections of a role that holds none",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 2, connectionsPerReplica: 400}}}",
+        "services.gateway.scaling.connectionsPerReplica: 400 (allowed: nothing, because the role table does "
+        "not scale 'gateway' by connections)",
+    ),
+    (
+        "requests of a role that is not scaled by them",
+        "services: {price-service: {scaling: {minimum: 1, maximum: 2, requestsPerSecond: 50}}}",
+        "services.price-service.scaling.requestsPerSecond: 50 (allowed: nothing, because the role table does "
+        "not scale 'price-service' by requests)",
+    ),
+    (
+        "backlog of a role that has none",
+        "services: {frontend: {scaling: {minimum: 1, maximum: 2, messagesBehind: 5}}}",
+        "services.frontend.scaling.messagesBehind: 5 (allowed: nothing, because the role table does not "
+        "scale 'frontend' by a backlog)",
+    ),
+    (
+        "no connections for each replica",
+        "services: {price-service: {scaling: {minimum: 1, maximum: 2, connectionsPerReplica: 0}}}",
+        "services.price-service.scaling.connectionsPerReplica: 0 (allowed: a whole number from 1 to 100000)",
+    ),
+    (
+        "memory above its request",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 2, memoryPercent: 120}}}",
+        "services.gateway.scaling.memoryPercent: 120 (allowed: a whole number from 10 to 95)",
+    ),
+    (
+        "time zone by its abbreviation",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 3, cron: "
+        '[{start: "09:30", end: "16:00", timeZone: EST, replicas: 2}]}}}',
+        "services.gateway.scaling.cron.0.timeZone: EST (allowed: an IANA time zone such as America/New_York)",
+    ),
+    (
+        "time zone that does not exist",
+        "services: {gateway: {scaling: {minimum: 1, maximum: 3, cron: "
+        '[{start: "09:30", end: "16:00", timeZone: America/Gotham, replicas: 2}]}}}',
+        "services.gateway.scaling.cron.0.timeZone: America/Gotham (allowed: an IANA time zone such as "
+        "America/New_York)",
+    ),
+    (
+        "hours that raise nothing",
+        "services: {gateway: {scaling: {minimum: 2, maximum: 3, cron: "
+        '[{start: "09:30", end: "16:00", replicas: 2}]}}}',
+        "services.gateway.scaling.cron.0.replicas: 2 (allowed: above scaling.minimum, which is 2, up to "
+        "scaling.maximum, which is 3)",
+    ),
+    (
+        "hours above the maximum",
+        "services: {gateway: {scaling: {minimum: 2, maximum: 3, cron: "
+        '[{start: "09:30", end: "16:00", replicas: 4}]}}}',
+        "services.gateway.scaling.cron.0.replicas: 4 (allowed: above scaling.minimum, which is 2, up to "
+        "scaling.maximum, which is 3)",
+    ),
+    (
+        "hours over midnight",
+        "services: {gateway: {scaling: {minimum: 2, maximum: 3, cron: "
+        '[{start: "22:00", end: "02:00", replicas: 3}]}}}',
+        "services.gateway.scaling.cron.0.start: 22:00 (allowed: before end, which is 02:00)",
+    ),
+    (
+        "hours without replicas",
+        'services: {gateway: {scaling: {minimum: 2, maximum: 3, cron: [{start: "09:30", end: "16:00"}]}}}',
+        "services.gateway.scaling.cron.0.replicas: missing (allowed: a whole number from 1 to 100)",
+    ),
+    (
+        "days in other words",
+        "services: {gateway: {scaling: {minimum: 2, maximum: 3, cron: "
+        '[{start: "09:30", end: "16:00", days: daily, replicas: 3}]}}}',
+        "services.gateway.scaling.cron.0.days: daily (allowed: MON-FRI, MON-SAT, MON-SUN)",
+    ),
+    (
         "request above limit",
-        "services: {frontend: {resources: {cpuRequest: 1, cpuLimit: 250m}}}",
-        "services.frontend.resources.cpuRequest: 1 (allowed: at most cpuLimit, which is 250m)",
+        "services: {market-data: {resources: {cpuRequest: 1, cpuLimit: 250m}}}",
+        "services.market-data.resources.cpuRequest: 1 (allowed: at most cpuLimit, which is 250m)",
     ),
     (
         "request above the default limit",
