@@ -46,6 +46,8 @@ class Size:
     """Connections that memory is measured with."""
     tenk_clients: int = 10_000
     """Each follows one symbol."""
+    tenk_rate: float = 1.5
+    """As `rate`: each client shall get one a second, also where its symbol trades less than the others."""
     tenk_processes: int = 2
     tenk_seconds: float = 40.0
     connect_rate: float = 1_000.0
@@ -146,7 +148,7 @@ class _Bench:
         estimate = size.tenk_seconds + size.tenk_clients / size.connect_rate + 10
         with self._steps.step(name, estimate_s=estimate) as step, on_cores(cores):
             servers = [self._backing.start(OURS, None) for _ in range(size.tenk_processes)]
-            with self._backing.source(SYMBOLS, size.rate):
+            with self._backing.source(SYMBOLS, size.tenk_rate):
                 seen = self._listen(step, servers, size.tenk_clients, size.tenk_seconds, symbols_each=1)
             for server in servers:
                 server.process.kill()

@@ -62,7 +62,7 @@ def test_the_ratio_is_that_to_the_best_peer(measured: report.Report) -> None:
 def test_many_clients_of_several_processes_miss_nothing(measured: report.Report) -> None:
     tenk = measured.ours["tenk"]
     assert (tenk["clients"], tenk["processes"]) == (200, 2)
-    assert tenk["messages"] == pytest.approx(200 * 2.0 * tenk["seconds"], rel=0.2)
+    assert tenk["messages"] == pytest.approx(200 * SIZE.tenk_rate * tenk["seconds"], rel=0.2)
     assert tenk["least_messages_of_a_client"] > 0
     assert tenk["gaps_untold"] == 0
     assert tenk["p99_ms"] > 0

@@ -21,6 +21,7 @@ from infra.loadtest.client import StreamClient
 from infra.loadtest.result import Limits
 from infra.loadtest.stream import Listening, StreamLoad
 from infra.loadtest.users import Users, read_tokens
+from infra.servers.process import free_port
 from tests.app.auth.issuer import publishing
 from tests.app.orders.orders import ANN, BOB
 from tests.app.platform import Platform, running
@@ -104,6 +105,28 @@ async def test_a_server_that_goes_away_and_one_that_refuses_are_failures(tmp_pat
     assert sum(again.failures.values()) == 4
     found = result.of_stream("ws://test", {"connections": 4}, again, Limits())
     assert result.exit_code(found) == 1
+
+
+async def test_clients_come_back_when_the_price_service_restarts(tmp_path: Path) -> None:
+    port = free_port()
+    listening = Listening([f"ws://127.0.0.1:{port}/ws"], ["BTC-USD"], channels=["ticker"], resume=True)
+    load = StreamLoad(listening, schedule=Schedule(1000, 0.004, 4), hold=60, max_messages=10_000)
+    async with running(tmp_path, "price-service", port=port) as platform:
+        run = asyncio.create_task(load.run(stopping := asyncio.Event()))
+        await until(load, 4)
+        await publish(platform, 1, 2, 3)
+        await until(load, 16)
+    async with running(tmp_path, "price-service", port=port) as platform:
+        async with asyncio.timeout(10):
+            while load.reconnects < 4 or load.resumed_anew < 4:
+                await asyncio.sleep(0.01)
+        await publish(platform, 9, 10)
+        async with asyncio.timeout(10):
+            while load.told_gaps < 4:
+                await asyncio.sleep(0.01)
+        stopping.set()
+        await run
+    assert (load.resumed_whole, load.untold_gaps, load.failures) == (0, 0, {})
 
 
 async def test_the_command_over_a_feed(tmp_path: Path) -> None:
