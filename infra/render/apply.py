@@ -12,14 +12,13 @@ from infra.plan.model import Plan
 from infra.process import CommandFailed
 from infra.progress import Steps
 from infra.render import applyset, passwords
-from infra.render.kubectl import FIELD_MANAGER, Key, Kubectl, Target, as_list, key_of
+from infra.render.kubectl import FIELD_MANAGER, Key, Kubectl, Target, as_list, key_of, text_of
 from infra.render.objects import KubernetesObject, objects
 
 Action = Literal["created", "configured", "unchanged", "pruned"]
 
 _SERVER_SIDE = ("apply", "--server-side", "--force-conflicts", f"--field-manager={FIELD_MANAGER}")
 _APPLY_SECONDS = 300
-_PRUNED = re.compile(r"^(\S+)/(\S+) pruned$", re.MULTILINE)
 _INVALID = re.compile(
     r'The (\w+) "([^"]+)" is invalid: .*?(?:field is immutable|updates to statefulset spec)', re.DOTALL
 )
@@ -76,10 +75,15 @@ def apply(plan: Plan, target: Target, steps: Steps) -> ApplyResult:
             return ApplyResult(tuple(Change(str(item), "unchanged") for item in items))
         step.detail(f"{len(manifests)} objects")
         applyset.ensure(plan, kubectl)
-        output = _apply(kubectl, manifests, applyset.flag(plan))
+        applyset.remember(plan, kubectl, manifests, also_known=True)
+        _apply(kubectl, [applyset.labelled(plan, manifest) for manifest in manifests])
+        wanted = {key_of(manifest) for manifest in manifests}
+        stale = [item for item in applyset.members(plan, kubectl) if key_of(item) not in wanted]
+        applyset.prune(kubectl, stale)
+        applyset.remember(plan, kubectl, manifests, also_known=False)
         after = kubectl.existing([_bare(item) for item in items])
     changes = [Change(str(item), _action(item.key, before, after)) for item in items]
-    changes += [Change(f"{kind} {name}", "pruned") for kind, name in _PRUNED.findall(output)]
+    changes += [Change(text_of(item), "pruned") for item in stale]
     return ApplyResult(tuple(changes))
 
 
@@ -104,20 +108,12 @@ def _bare(item: KubernetesObject) -> dict[str, Any]:
     return {key: item.manifest[key] for key in ("apiVersion", "kind", "metadata")}
 
 
-def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], applyset_flag: str) -> str:
-    def attempt() -> str:
-        return kubectl(
-            *_SERVER_SIDE,
-            f"--applyset={applyset_flag}",
-            "--prune",
-            "-f",
-            "-",
-            stdin=as_list(manifests),
-            timeout=_APPLY_SECONDS,
-        )
+def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]]) -> None:
+    def attempt() -> None:
+        kubectl(*_SERVER_SIDE, "-f", "-", stdin=as_list(manifests), timeout=_APPLY_SECONDS)
 
     try:
-        return attempt()
+        attempt()
     except CommandFailed as error:
         by_name = {(kind, object_name): namespace for kind, namespace, object_name in map(key_of, manifests)}
         refused = [found for found in _INVALID.findall(error.output) if found in by_name]
@@ -126,7 +122,7 @@ def _apply(kubectl: Kubectl, manifests: Sequence[Mapping[str, Any]], applyset_fl
         for kind, object_name in refused:
             place = f"--namespace={by_name[kind, object_name]}"
             kubectl("delete", kind.lower(), object_name, place, *_REPLACEABLE[kind])
-        return attempt()
+        attempt()
 
 
 def _action(key: Key, before: Mapping[Key, Any], after: Mapping[Key, Any]) -> Action:

@@ -1,17 +1,19 @@
 """The parent of a stack's ApplySet: one cluster-wide object that knows which objects the stack has.
 
 It is of a kind of its own, because only a parent outside all namespaces may have members in several.
+Pruning is done here and not by kubectl: some controllers give the labels of their resources to what they make
+from them, so that it looks like a member.
 """
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from infra.errors import TradestackError
 from infra.plan.model import Plan
 from infra.process import CommandFailed
-from infra.render.kubectl import Kubectl, as_list
+from infra.render.kubectl import Kubectl, as_list, bare
 
 _GROUP, _KIND, _PLURAL = "tradestack.internal", "Stack", "stacks"
 _RESOURCE = f"{_PLURAL}.{_GROUP}"
@@ -40,27 +42,26 @@ def name(plan: Plan) -> str:
     return f"{plan.project}-{plan.stack}"
 
 
-def flag(plan: Plan) -> str:
-    """The parent as `kubectl apply --applyset` wants it."""
-    return f"{_RESOURCE}/{name(plan)}"
-
-
 def ensure(plan: Plan, kubectl: Kubectl) -> None:
-    """Make the parent and its kind where they are missing; kubectl keeps the parent from then on."""
+    """Make the parent and its kind where they are missing."""
     if _parent(plan, kubectl) is not None:
         return
     kubectl("apply", "--server-side", f"--field-manager={_MANAGER}", "-f", "-", stdin=as_list([_DEFINITION]))
     kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{_RESOURCE}")
-    parent = {
-        "apiVersion": f"{_GROUP}/v1",
-        "kind": _KIND,
-        "metadata": {
-            "name": name(plan),
-            "labels": {_ID_LABEL: _identity(name(plan))},
-            "annotations": {"applyset.kubernetes.io/tooling": "kubectl/v1", _KINDS_ANNOTATION: ""},
-        },
-    }
-    kubectl("apply", "--server-side", f"--field-manager={_MANAGER}", "-f", "-", stdin=as_list([parent]))
+    _write_parent(plan, kubectl, set())
+
+
+def remember(
+    plan: Plan, kubectl: Kubectl, manifests: Iterable[Mapping[str, Any]], *, also_known: bool
+) -> None:
+    """Write into the parent of which kinds the members are; with `also_known` those of before count, too.
+
+    To be called before objects are applied, so that they are found again whatever happens then.
+    """
+    before = _kinds(_parent(plan, kubectl))
+    after = {_kind(manifest) for manifest in manifests} | (before if also_known else set())
+    if after != before:
+        _write_parent(plan, kubectl, after)
 
 
 def labelled(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,11 +73,26 @@ def labelled(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def members(plan: Plan, kubectl: Kubectl) -> list[dict[str, Any]]:
     """The objects that the stack has in the cluster; none where it never was applied."""
-    parent = _parent(plan, kubectl)
-    kinds = (parent or {}).get("metadata", {}).get("annotations", {}).get(_KINDS_ANNOTATION, "")
+    kinds = _kinds(_parent(plan, kubectl))
     if not kinds:
         return []
-    return kubectl.list(kinds, "--all-namespaces", "-l", f"{_MEMBER_LABEL}={_identity(name(plan))}")
+    found = kubectl.list(
+        ",".join(sorted(kinds)), "--all-namespaces", "-l", f"{_MEMBER_LABEL}={_identity(name(plan))}"
+    )
+    return [item for item in found if not _controlled(item)]
+
+
+def prune(kubectl: Kubectl, stale: Sequence[Mapping[str, Any]]) -> None:
+    """Remove members that the plan no longer has."""
+    if stale:
+        kubectl(
+            "delete",
+            "--ignore-not-found",
+            "--wait=false",
+            "-f",
+            "-",
+            stdin=as_list([bare(item) for item in stale]),
+        )
 
 
 def remove(plan: Plan, kubectl: Kubectl) -> None:
@@ -96,6 +112,37 @@ def _parent(plan: Plan, kubectl: Kubectl) -> dict[str, Any] | None:
             return None
         raise TradestackError(f"the cluster does not answer: {error}") from error
     return found[0] if found else None
+
+
+def _write_parent(plan: Plan, kubectl: Kubectl, kinds: set[str]) -> None:
+    parent = {
+        "apiVersion": f"{_GROUP}/v1",
+        "kind": _KIND,
+        "metadata": {
+            "name": name(plan),
+            "labels": {_ID_LABEL: _identity(name(plan))},
+            "annotations": {
+                "applyset.kubernetes.io/tooling": "kubectl/v1",
+                _KINDS_ANNOTATION: ",".join(sorted(kinds)),
+            },
+        },
+    }
+    kubectl("apply", "--server-side", f"--field-manager={_MANAGER}", "-f", "-", stdin=as_list([parent]))
+
+
+def _kinds(parent: Mapping[str, Any] | None) -> set[str]:
+    text = (parent or {}).get("metadata", {}).get("annotations", {}).get(_KINDS_ANNOTATION, "")
+    return set(filter(None, text.split(",")))
+
+
+def _kind(manifest: Mapping[str, Any]) -> str:
+    """Kind and group as the specification writes them, such as `Deployment.apps`."""
+    group = str(manifest["apiVersion"]).rpartition("/")[0]
+    return f"{manifest['kind']}.{group}" if group else str(manifest["kind"])
+
+
+def _controlled(item: Mapping[str, Any]) -> bool:
+    return any(owner.get("controller") for owner in item["metadata"].get("ownerReferences", ()))
 
 
 def _identity(parent: str) -> str:

@@ -9,12 +9,24 @@ from infra.plan.model import Plan
 from infra.progress import Step, Steps
 from infra.render import applyset
 from infra.render.apply import ApplyResult, Change
-from infra.render.kubectl import Kubectl, Target, as_list
+from infra.render.kubectl import Kubectl, Target, as_list, bare, text_of
 from infra.render.workloads import OWNED
 
 _STARTS_PODS = frozenset(
-    {"ScaledObject", "HorizontalPodAutoscaler", "CronJob", "Deployment", "Job", "StatefulSet"}
+    {
+        "Alertmanager",
+        "CronJob",
+        "Deployment",
+        "Gateway",
+        "HorizontalPodAutoscaler",
+        "Job",
+        "Prometheus",
+        "ScaledObject",
+        "StatefulSet",
+    }
 )
+_PROXIES = "gateway.envoyproxy.io/owning-gateway-namespace"
+"""Label of the pods that Envoy Gateway makes in a namespace of its own: where their Gateway is."""
 _TIMEOUT_SECONDS = 180
 _POLL_SECONDS = 1.0
 
@@ -43,7 +55,7 @@ def delete(plan: Plan, target: Target, steps: Steps, *, volumes: bool) -> ApplyR
         _wait_gone(kubectl, namespaces, gone, step)
         if not with_data:
             applyset.remove(plan, kubectl)
-    return ApplyResult(tuple(Change(_text(member), "pruned") for member in doomed))
+    return ApplyResult(tuple(Change(text_of(member), "pruned") for member in doomed))
 
 
 def holds_data(plan: Plan, target: Target) -> bool:
@@ -53,12 +65,7 @@ def holds_data(plan: Plan, target: Target) -> bool:
 
 
 def _members(plan: Plan, kubectl: Kubectl) -> list[Reference]:
-    return [_reference(item) for item in applyset.members(plan, kubectl)]
-
-
-def _reference(item: Mapping[str, Any]) -> Reference:
-    metadata = {key: item["metadata"][key] for key in ("name", "namespace") if key in item["metadata"]}
-    return {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
+    return [bare(item) for item in applyset.members(plan, kubectl)]
 
 
 def _namespaces(members: Iterable[Reference]) -> list[str]:
@@ -111,6 +118,8 @@ def _wait_gone(kubectl: Kubectl, namespaces: Sequence[str], volumes: set[str], s
     while True:
         pods = kubectl.list("pods", "--all-namespaces", "-l", OWNED)
         left = [f"pod {_name(pod)}" for pod in pods if pod["metadata"]["namespace"] in namespaces]
+        proxies = kubectl.list("pods", "--all-namespaces", "-l", _PROXIES)
+        left += [f"pod {_name(pod)}" for pod in proxies if pod["metadata"]["labels"][_PROXIES] in namespaces]
         if volumes:
             found = kubectl.list("persistentvolumes")
             left += [f"volume {_name(volume)}" for volume in found if _name(volume) in volumes]
@@ -124,9 +133,3 @@ def _wait_gone(kubectl: Kubectl, namespaces: Sequence[str], volumes: set[str], s
 
 def _name(item: Mapping[str, Any]) -> str:
     return str(item["metadata"]["name"])
-
-
-def _text(member: Reference) -> str:
-    metadata = member["metadata"]
-    where = f" in {metadata['namespace']}" if "namespace" in metadata else ""
-    return f"{member['kind']} {metadata['name']}{where}"

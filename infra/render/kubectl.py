@@ -1,7 +1,6 @@
 """kubectl against one cluster."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,8 +38,7 @@ class Kubectl:
         Raises:
             CommandFailed: with kubectl's own words.
         """
-        environment = {**os.environ, "KUBECTL_APPLYSET": "true"}
-        return run([*self._command, *arguments], stdin=stdin, env=environment, timeout=timeout)
+        return run([*self._command, *arguments], stdin=stdin, timeout=timeout)
 
     def list(self, *arguments: str, stdin: str | None = None) -> list[dict[str, Any]]:
         """The objects that `kubectl get` with these arguments finds; none is no error."""
@@ -59,6 +57,20 @@ def key_of(manifest: Mapping[str, Any]) -> Key:
     """Kind, namespace and name of an object."""
     metadata = manifest["metadata"]
     return str(manifest["kind"]), str(metadata.get("namespace", "")), str(metadata["name"])
+
+
+def bare(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """As much of an object as tells which one it is."""
+    metadata = {
+        key: manifest["metadata"][key] for key in ("name", "namespace") if key in manifest["metadata"]
+    }
+    return {"apiVersion": manifest["apiVersion"], "kind": manifest["kind"], "metadata": metadata}
+
+
+def text_of(manifest: Mapping[str, Any]) -> str:
+    """Such as `Deployment gateway in trading-system`."""
+    kind, namespace, name = key_of(manifest)
+    return f"{kind} {name} in {namespace}" if namespace else f"{kind} {name}"
 
 
 def as_list(manifests: Sequence[Mapping[str, Any]]) -> str:

@@ -63,7 +63,7 @@ class _Watch:
         why = (
             found[0].state
             if found
-            else ("blocked" if workload.trouble else f"{workload.ready}/{workload.desired}")
+            else workload.lacks or ("blocked" if workload.trouble else f"{workload.ready}/{workload.desired}")
         )
         return f"{workload.item.name} ({why})"
 
@@ -81,8 +81,8 @@ class _Watch:
 
     def _late(self, workload: Workload, snapshot: Snapshot) -> str:
         state = f"{workload.ready} of {workload.desired} ready"
-        if workload.trouble is not None:
-            state += f"; {workload.trouble}"
+        if why := workload.trouble or workload.lacks:
+            state += f"; {why}"
         return self._explain(workload, state, self._reasons(workload, snapshot))
 
     def _explain(self, workload: Workload, state: str, found: Sequence[Reason]) -> str:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.plan.model import Plan
-from infra.render.kubectl import Key, Kubectl, key_of
+from infra.process import CommandFailed
+from infra.render.conditions import RULES, unmet
+from infra.render.kubectl import Key, Kubectl, bare, key_of
 from infra.render.objects import KubernetesObject, objects
 
-WORKLOADS = ("Deployment", "StatefulSet", "Job", "Gateway")
-"""Kinds that are waited for; of a Gateway, that its controller serves it."""
+WORKLOADS = ("Deployment", "StatefulSet", "Job")
+"""Kinds with pods that are waited for; custom resources are, too, as `conditions` says."""
 
 _NAME = "app.kubernetes.io/name"
 OWNED = "app.kubernetes.io/part-of=tradestack"
@@ -22,8 +24,8 @@ class Workload:
 
     item: KubernetesObject
     ready: int
-    """Replicas that take work, of the newest template; 1 for a Job that is complete and a Gateway that is
-    served."""
+    """Replicas that take work, of the newest template; for a Job, 1 once it is complete; for others, once it
+    works."""
     desired: int
     settled: bool
     """Whether the cluster has nothing left to do for it."""
@@ -31,6 +33,8 @@ class Workload:
     """Why it can never become ready, in the cluster's words."""
     trouble: str | None
     """What keeps its pods from being made, in the cluster's words."""
+    lacks: str = ""
+    """What a custom resource still lacks, in its controller's words; may come by itself."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class Snapshot:
 
     workloads: Sequence[Workload]
     pods: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
-    """Pods by namespace and workload name."""
+    """Pods by namespace and workload name; those of a custom resource, while it waits, by `kind/name`."""
 
     @property
     def pending(self) -> list[Workload]:
@@ -48,28 +52,51 @@ class Snapshot:
 
 
 def observe(plan: Plan, kubectl: Kubectl) -> Snapshot:
-    """Look at the plan's workloads and their pods."""
+    """Look at the plan's workloads, their pods and its custom resources."""
     items = [item for item in objects(plan) if item.kind in WORKLOADS]
-    kinds = "deployments,statefulsets,jobs,pods"
-    if any(item.kind == "Gateway" for item in items):
-        # A cluster without its definition does not know the word.
-        kinds += ",gateways.gateway.networking.k8s.io"
-    live = kubectl.list(kinds, "--all-namespaces", "-l", OWNED)
+    customs = [item for item in objects(plan) if item.kind in RULES]
+    live = kubectl.list("deployments,statefulsets,jobs,pods", "--all-namespaces", "-l", OWNED)
     by_key = {key_of(found): found for found in live}
     pods: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for (kind, namespace, _), found in by_key.items():
         if kind == "Pod":
             pods.setdefault((namespace, found["metadata"]["labels"].get(_NAME, "")), []).append(found)
-    return Snapshot(workloads=[_workload(item, by_key) for item in items], pods=pods)
+    known = _existing(kubectl, customs)
+    for item in customs:
+        selector = RULES[item.kind].pods
+        if selector is not None and item.key in known and unmet(known[item.key]):
+            chosen = selector.format(name=item.name, namespace=item.namespace)
+            pods[item.namespace or "", f"{item.kind}/{item.name}"] = [
+                *kubectl.list("pods", "--all-namespaces", "-l", chosen)
+            ]
+    states = [*(_workload(item, by_key) for item in items), *(_custom(item, known) for item in customs)]
+    return Snapshot(workloads=states, pods=pods)
 
 
 def pods_of(workload: Workload, snapshot: Snapshot) -> Sequence[Mapping[str, Any]]:
     """Pods of a workload, ended ones included."""
-    if workload.item.kind == "Gateway":
-        # Its controller's business, in the controller's namespace.
-        return ()
-    labels = workload.item.manifest["spec"]["template"]["metadata"]["labels"]
-    return snapshot.pods.get((workload.item.namespace or "", labels[_NAME]), ())
+    item = workload.item
+    if item.kind not in WORKLOADS:
+        return snapshot.pods.get((item.namespace or "", f"{item.kind}/{item.name}"), ())
+    labels = item.manifest["spec"]["template"]["metadata"]["labels"]
+    return snapshot.pods.get((item.namespace or "", labels[_NAME]), ())
+
+
+def _existing(kubectl: Kubectl, items: Sequence[KubernetesObject]) -> Mapping[Key, Mapping[str, Any]]:
+    try:
+        return kubectl.existing([bare(item.manifest) for item in items]) if items else {}
+    except CommandFailed as error:
+        if "no matches for kind" in error.output:
+            return {}
+        raise
+
+
+def _custom(item: KubernetesObject, live: Mapping[Key, Mapping[str, Any]]) -> Workload:
+    found = live.get(item.key)
+    lacks = unmet(found) if found else "it does not exist"
+    return Workload(
+        item, ready=int(not lacks), desired=1, settled=not lacks, failure=None, trouble=None, lacks=lacks
+    )
 
 
 def _workload(item: KubernetesObject, live: Mapping[Key, Mapping[str, Any]]) -> Workload:
@@ -82,8 +109,6 @@ def _workload(item: KubernetesObject, live: Mapping[Key, Mapping[str, Any]]) -> 
     status = found.get("status", {})
     if item.kind == "Job":
         return _job(item, status)
-    if item.kind == "Gateway":
-        return _gateway(item, status, found["metadata"]["generation"])
     desired = int(found["spec"].get("replicas", 1))
     seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
     updated = int(status.get("updatedReplicas", 0))
@@ -101,17 +126,6 @@ def _job(item: KubernetesObject, status: Mapping[str, Any]) -> Workload:
     complete = _condition(status, "Complete", "True") is not None
     failure = _condition(status, "Failed", "True")
     return Workload(item, ready=int(complete), desired=1, settled=complete, failure=failure, trouble=None)
-
-
-def _gateway(item: KubernetesObject, status: Mapping[str, Any], generation: int) -> Workload:
-    served = any(
-        condition["type"] == "Programmed"
-        and condition["status"] == "True"
-        and condition.get("observedGeneration", 0) >= generation
-        for condition in status.get("conditions", ())
-    )
-    # It says so while its first pod starts, too: no trouble that would end the wait early.
-    return Workload(item, ready=int(served), desired=1, settled=served, failure=None, trouble=None)
 
 
 def _condition(status: Mapping[str, Any], kind: str, value: str) -> str | None:

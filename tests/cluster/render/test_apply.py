@@ -59,7 +59,7 @@ def test_apply_creates_then_changes_nothing_then_only_what_differs(
         f"Namespace {NAMESPACE}": "unchanged",
         f"ConfigMap a in {NAMESPACE}": "configured",
         f"Deployment d in {NAMESPACE}": "unchanged",
-        "configmap b": "pruned",
+        f"ConfigMap b in {NAMESPACE}": "pruned",
     }
     assert not _exists(cluster, "configmap", "b", "-n", NAMESPACE)
     assert _exists(cluster, "configmap", "foreign", "-n", NAMESPACE)
