@@ -82,9 +82,14 @@ def _settings() -> dict[str, str]:
     services[_ROLE] = {
         **services.get(_ROLE, {}),
         "scaling": {"minimum": MINIMUM, "maximum": MAXIMUM, "connectionsPerReplica": PER_POD},
-        "environment": {"APP_CONNECTIONS_PER_CLIENT": 0},
     }
-    return {"tradestack:services": json.dumps(services)}
+    # All clients have the address of this machine.
+    edge = {
+        **json.loads(configuration.get("tradestack:edge", "{}")),
+        "connections": 0,
+        "requestsPerSecond": 10_000,
+    }
+    return {"tradestack:services": json.dumps(services), "tradestack:edge": json.dumps(edge)}
 
 
 class _Run:
