@@ -141,7 +141,7 @@ async def _candles(session: AsyncSession, query: Query) -> list[Candle]:
         low, high = (await session.execute(edges)).one()
         if low is None:
             return []
-        rows = grouped(table, seconds, table.symbol == query.symbol, table.start >= low, table.start <= high)
+        rows = grouped(table, seconds, low, high + 1, table.symbol == query.symbol)
     candles = sorted((_candle(row) for row in await session.execute(rows)), key=lambda each: each.start)
     return candles[: query.limit] if query.forward else candles[-query.limit :]
 

@@ -4,10 +4,12 @@ A longer candle is always made anew of all its parts, in the transaction that ch
 differ from them, whoever wrote them.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, and_, func, or_, select, text
+from sqlalchemy import Select, and_, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 from sqlalchemy.sql.elements import ColumnElement
@@ -18,8 +20,6 @@ from app.market_data.models import CandleRow, DayRow, HourRow
 CandleTable = type[CandleRow] | type[HourRow] | type[DayRow]
 COLUMNS = ("open", "high", "low", "close", "volume", "trades", "closed")
 """What a candle says beside its symbol and start."""
-_TERMS = 100
-"""Candles of one statement; SQLite takes expressions of a thousand levels."""
 DAY = 86_400
 
 
@@ -36,8 +36,10 @@ HOURS = Rollup(CandleRow, HourRow, 3600)
 DAYS = Rollup(HourRow, DayRow, DAY)
 
 
-def grouped(source: CandleTable, seconds: int, *where: ColumnElement[bool]) -> Select[tuple[object, ...]]:
-    """Candles of `seconds` made of the rows of `source` that hold `where`, with the columns of a candle.
+def grouped(
+    source: CandleTable, seconds: int, begin: int, end: int, *where: ColumnElement[bool]
+) -> Select[tuple[Any, ...]]:
+    """Candles of `seconds` made of the rows of `source` that begin within [begin, end) and hold `where`.
 
     Every one is as whole as its rows are. It is closed when its last part is: what closed that lies behind.
     """
@@ -53,11 +55,13 @@ def grouped(source: CandleTable, seconds: int, *where: ColumnElement[bool]) -> S
             func.sum(source.volume).label("volume"),
             func.sum(source.trades).label("trades"),
         )
-        .where(*where)
+        .where(source.start >= begin, source.start < end, *where)
         .group_by(source.symbol, bucket)
         .subquery()
     )
     first, last = aliased(source), aliased(source)
+    # Said of each of the three, so that no partition beyond the range is looked at.
+    inside = [row.start.between(begin, end - 1) for row in (first, last)]
     return (
         select(
             groups.c.symbol,
@@ -72,6 +76,7 @@ def grouped(source: CandleTable, seconds: int, *where: ColumnElement[bool]) -> S
         )
         .join(first, and_(first.symbol == groups.c.symbol, first.start == groups.c.first))
         .join(last, and_(last.symbol == groups.c.symbol, last.start == groups.c.last))
+        .where(*inside)
     )
 
 
@@ -80,16 +85,12 @@ async def follow(
 ) -> set[tuple[str, int]]:
     """Make the candles anew that contain these parts, given by symbol and start; returns which they are."""
     touched = {(symbol, start - start % rollup.seconds) for symbol, start in changed}
-    places = sorted(touched)
-    source = rollup.source
-    for begin in range(0, len(places), _TERMS):
-        one_of = or_(
-            *(
-                and_(source.symbol == symbol, source.start >= at, source.start < at + rollup.seconds)
-                for symbol, at in places[begin : begin + _TERMS]
-            )
-        )
-        await _store(session, database, rollup, one_of)
+    symbols: dict[int, list[str]] = defaultdict(list)
+    for symbol, start in sorted(touched):
+        symbols[start].append(symbol)
+    for start, some in sorted(symbols.items()):
+        end = start + rollup.seconds
+        await _store(session, database, rollup, start, end, rollup.source.symbol.in_(some))
     return touched
 
 
@@ -104,21 +105,21 @@ async def catch_up(session: AsyncSession, database: Database, rollup: Rollup, st
             return
         day = found - found % DAY
         at = day + DAY
-        within = (source.start >= day, source.start < min(at, end))
-        await _store(session, database, rollup, *within, only_more=True)
+        await _store(session, database, rollup, day, min(at, end), only_more=True)
 
 
 async def _store(
     session: AsyncSession,
     database: Database,
     rollup: Rollup,
+    begin: int,
+    end: int,
     *where: ColumnElement[bool],
     only_more: bool = False,
 ) -> None:
     target = rollup.target
     columns = ("symbol", "start", *COLUMNS)
-    # SQLite takes ON in an upsert for that of a join, unless there is a WHERE.
-    made = grouped(rollup.source, rollup.seconds, *where).where(text("1 = 1"))
+    made = grouped(rollup.source, rollup.seconds, begin, end, *where)
     insert = database.insert(target).from_select(columns, made)
     changes = {column: getattr(insert.excluded, column) for column in COLUMNS}
     more = target.trades < insert.excluded.trades if only_more else None

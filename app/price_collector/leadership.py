@@ -21,7 +21,7 @@ from app.kit.lease import Lease, LeaseLost
 
 LEASE = "price-collector"
 _MARK = "prices:leader"
-"""Hash in the cache whose one field says who leads, or who handed over."""
+"""Hash in the cache whose one field has the token of the leader, and the epoch that it handed over."""
 _FIELD = "token"
 _STANDBY_SECONDS = 0.5
 _HAND_OVER_SECONDS = 3.0
@@ -40,13 +40,14 @@ class Term:
         self._ttl = ttl
         self._valid_until = acquired + ttl
         self.token = token
-        self.continues = False
-        """Whether the leader before handed over: its epoch goes on."""
+        self.continues: str | None = None
+        """The epoch that the leader before handed over; None where a new one begins."""
 
     async def begin(self) -> None:
         """Leave the mark by which a leader before sees that its time is over; raises Unavailable."""
         before = await self._cache.read_field(_MARK, _FIELD)
-        self.continues = before == _handed_over(self.token - 1)
+        token, _, epoch = (before or b"").decode().partition(" ")
+        self.continues = epoch if epoch and token == str(self.token - 1) else None
         await self._cache.write_hash(_MARK, {_FIELD: _led(self.token)})
 
     async def keep(self) -> None:
@@ -80,27 +81,23 @@ class Term:
         if mark != _led(self.token):
             raise LeaseLost("it ran out, and somebody took it")
 
-    async def hand_over(self) -> None:
-        """Leave the epoch to the successor: everything that was numbered is in the cache and on the bus.
+    async def hand_over(self, epoch: str) -> None:
+        """Leave an epoch to the successor: everything that was numbered is in the cache and on the bus.
 
         Raises:
             LeaseLost, Unavailable: it stays with this leader.
         """
         await self.confirm()
-        await self._cache.write_hash(_MARK, {_FIELD: _handed_over(self.token)})
+        await self._cache.write_hash(_MARK, {_FIELD: f"{self.token} {epoch}".encode()})
 
 
 def _led(token: int) -> bytes:
     return f"{token}".encode()
 
 
-def _handed_over(token: int) -> bytes:
-    return f"{token} handed over".encode()
-
-
 class Candidate:
     """A replica: leads whenever nobody else does. `lead` does what a leader does until it is cancelled;
-    `finish` brings it to its end in order and tells whether all that was numbered is known."""
+    `finish` brings it to its end in order and tells the epoch of which all is known, if there is one."""
 
     def __init__(
         self,
@@ -108,7 +105,7 @@ class Candidate:
         cache: Cache,
         ttl: float,
         lead: Callable[[Term], Awaitable[None]],
-        finish: Callable[[], Awaitable[bool]],
+        finish: Callable[[], Awaitable[str | None]],
     ) -> None:
         self._lease = lease
         self._cache = cache
@@ -170,9 +167,10 @@ class Candidate:
     async def _hand_over(self, term: Term) -> None:
         try:
             async with asyncio.timeout(_HAND_OVER_SECONDS):
-                if await self._finish():
-                    await term.hand_over()
-                    _log.info("handed over", token=term.token)
+                epoch = await self._finish()
+                if epoch is not None:
+                    await term.hand_over(epoch)
+                    _log.info("handed over", token=term.token, epoch=epoch)
                     return
         except (TimeoutError, Unavailable, LeaseLost) as error:
             _log.warning("left in haste", reason=repr(error))

@@ -10,12 +10,17 @@ from app.price_collector.feeds import Quote
 
 
 class Sequencer:
-    """Numbers ticks per symbol within one epoch. Starts from the ticks that were published last, if any."""
+    """Numbers ticks per symbol within one epoch. Starts from the ticks that were published last, if any.
 
-    def __init__(self, latest: Mapping[str, PriceTick]) -> None:
-        self._latest = dict(latest)
+    Goes on in `epoch`, of which `latest` then has the last number of every symbol that has one; without it,
+    in that of all those ticks, if it is one.
+    """
+
+    def __init__(self, latest: Mapping[str, PriceTick], epoch: str | None = None) -> None:
+        self.latest = dict(latest)
+        """Symbol → the tick numbered last."""
         epochs = {tick.epoch for tick in latest.values()}
-        self.epoch = epochs.pop() if len(epochs) == 1 else str(uuid4())
+        self.epoch = epoch or (epochs.pop() if len(epochs) == 1 else str(uuid4()))
 
     def new_epoch(self) -> None:
         """Count anew: what was handed out before may be unknown to whoever resumes from the cache."""
@@ -30,7 +35,7 @@ class Sequencer:
         return [self._remember(tick.model_copy(update={"epoch": self.epoch, "seq": 0})) for tick in ticks]
 
     def _tick(self, quote: Quote) -> PriceTick:
-        before = self._latest.get(quote.symbol)
+        before = self.latest.get(quote.symbol)
         calendar = INSTRUMENTS[quote.symbol].calendar
         price = quote.price
         at = quote.at
@@ -60,8 +65,8 @@ class Sequencer:
         )
 
     def _remember(self, tick: PriceTick) -> PriceTick:
-        before = self._latest.get(tick.symbol)
+        before = self.latest.get(tick.symbol)
         seq = before.seq + 1 if before is not None and before.epoch == self.epoch else 1
         numbered = tick.model_copy(update={"seq": seq})
-        self._latest[tick.symbol] = numbered
+        self.latest[tick.symbol] = numbered
         return numbered

@@ -67,15 +67,15 @@ class Collector:
         self._empty = asyncio.Event()
         self._empty.set()
 
-    async def resume(self, *, anew: bool = False) -> dict[str, PriceTick]:
+    async def resume(self, *, epoch: str | None = None, anew: bool = False) -> dict[str, PriceTick]:
         """Go on from the ticks in the cache; returns them, empty for a new start.
 
-        With `anew`, prices and the day's figures go on, but in an epoch of its own: whoever numbered before
-        may not have ended.
+        `epoch` is the one that was handed over. With `anew`, prices and the day's figures go on, but in an
+        epoch of its own: whoever numbered before may not have ended.
         """
         latest = await read_latest(self._cache)
         known = {symbol: tick for symbol, tick in latest.items() if symbol in INSTRUMENTS}
-        self._sequencer = Sequencer(known)
+        self._sequencer = Sequencer(known, epoch)
         if anew or (known and await symbols_kept(self._cache) - latest.keys()):
             self._sequencer.new_epoch()  # in the old one, those that cannot be read would be numbered twice
         begins = anew or not known
@@ -98,10 +98,13 @@ class Collector:
             self._empty.clear()
             self._news.set()
 
-    async def drain(self) -> bool:
-        """Wait until everything is published; returns whether the cache knows it all, too."""
+    async def drain(self) -> str | None:
+        """Wait until everything is published; returns the epoch if the cache knows all of it, too."""
         await self._empty.wait()
-        return self._cache_holds_epoch
+        # Ticks of a symbol may have passed the cache by while it was away.
+        await self._confirm()
+        await write_latest(self._cache, self._sequencer.latest.values())
+        return self._sequencer.epoch
 
     async def _remember(self, ticks: list[PriceTick]) -> list[PriceTick]:
         """Write ticks to the cache, or renumber them in an epoch that the cache does not know."""
@@ -205,7 +208,7 @@ class Lead:
         """
         backends = self._runtime.backends
         collector = Collector(backends.bus, backends.cache, term.confirm)
-        latest = await collector.resume(anew=not term.continues)
+        latest = await collector.resume(epoch=term.continues, anew=term.continues is None)
         feed = choose(self._runtime.settings, backends.bus, latest)
         told = bool(latest)
 
@@ -234,11 +237,11 @@ class Lead:
             await asyncio.gather(self._collecting, publishing, return_exceptions=True)
             self._collector = self._collecting = None
 
-    async def finish(self) -> bool:
+    async def finish(self) -> str | None:
         """Take nothing new and publish what there is, while `run` still runs; see `Candidate`."""
         collector, collecting = self._collector, self._collecting
         if collector is None or collecting is None:
-            return False
+            return None
         async with collector.taking:
             collecting.cancel()
             await asyncio.wait((collecting,))

@@ -232,6 +232,29 @@ async def test_a_price_in_the_cache_that_cannot_be_read_means_a_new_epoch_for_al
     assert len({epoch for _, epoch, _ in places}) == 2
 
 
+async def test_an_epoch_that_was_handed_over_goes_on_also_for_symbols_that_passed_the_cache_by() -> None:
+    """One symbol trades while the cache is away and then no more, another one has an older epoch."""
+    rig = Rig()
+    first = await rig.start()
+    await first.take([quote(), quote("ETH-USD"), quote("SOL-USD")])
+    rig.cache.broken = True
+    await first.take([quote(), quote("ETH-USD")])
+    rig.cache.broken = False
+    await rig.publish(first)
+    epoch = await first.drain()
+    second = Collector(rig.bus, rig.cache)
+    await second.resume(epoch=epoch)
+    await second.take([quote(), quote("ETH-USD"), quote("SOL-USD")])
+    await rig.publish(second)
+    places = [(t.symbol, t.epoch, t.seq) for t in await rig.published()]
+    assert len(places) == len(set(places)) == 8
+    assert {(symbol, seq) for symbol, each, seq in places if each == epoch} == {
+        *(("BTC-USD", seq) for seq in (1, 2)),
+        *(("ETH-USD", seq) for seq in (1, 2)),
+        ("SOL-USD", 1),
+    }
+
+
 async def test_an_empty_cache_means_a_new_epoch() -> None:
     rig = Rig()
     for _ in range(2):

@@ -43,11 +43,11 @@ class Breakable(MemoryCache):
 class Replica:
     """A candidate whose leading is a flag."""
 
-    def __init__(self, database: Database, cache: MemoryCache, *, knows_all: bool = True) -> None:
+    def __init__(self, database: Database, cache: MemoryCache, *, epoch: str | None = "e1") -> None:
         self.stopping = asyncio.Event()
         self.leads = asyncio.Event()
         self.term: Term | None = None
-        self.knows_all = knows_all
+        self.epoch = epoch
         lease = Lease(database, LEASE, "http://test", ttl=30)
         self.candidate = Candidate(lease, cache, 30, self._lead, self._finish)
         self.task = asyncio.create_task(self.candidate.run(self.stopping))
@@ -57,8 +57,8 @@ class Replica:
         self.leads.set()
         await asyncio.Event().wait()
 
-    async def _finish(self) -> bool:
-        return self.knows_all
+    async def _finish(self) -> str | None:
+        return self.epoch
 
     async def led(self) -> Term:
         await asyncio.wait_for(self.leads.wait(), 10)
@@ -73,22 +73,22 @@ class Replica:
 async def test_a_standby_takes_over_at_once_and_goes_on_in_the_epoch(database: Database) -> None:
     cache = MemoryCache()
     first = Replica(database, cache)
-    assert not (await first.led()).continues  # nobody handed anything over
+    assert (await first.led()).continues is None  # nobody handed anything over
     second = Replica(database, cache)
     await asyncio.sleep(0.1)
     assert not second.leads.is_set()
     await first.stop()
-    assert (await second.led()).continues
+    assert (await second.led()).continues == "e1"
     await second.stop()
 
 
 async def test_what_was_not_published_is_no_ones_epoch(database: Database) -> None:
     cache = MemoryCache()
-    first = Replica(database, cache, knows_all=False)
+    first = Replica(database, cache, epoch=None)
     await first.led()
     await first.stop()
     second = Replica(database, cache)
-    assert not (await second.led()).continues
+    assert (await second.led()).continues is None
     await second.stop()
 
 
@@ -99,7 +99,7 @@ async def test_a_leader_that_fails_leaves_its_epoch_to_no_one(database: Database
     first.task.cancel()
     await asyncio.wait((first.task,))
     second = Replica(database, cache)
-    assert not (await second.led()).continues
+    assert (await second.led()).continues is None
     await second.stop()
 
 
@@ -117,7 +117,7 @@ async def test_a_leader_is_stopped_by_the_mark_of_its_successor(database: Databa
     with pytest.raises(LeaseLost, match="somebody took it"):
         await asleep.confirm()
     with pytest.raises(LeaseLost):
-        await asleep.hand_over()
+        await asleep.hand_over("e1")
     await successor.stop()
 
 
