@@ -32,6 +32,8 @@ _GATEWAY, _ENVOY = "gateway.networking.k8s.io", "gateway.envoyproxy.io"
 _CONTROLLER = f"{_ENVOY}/gatewayclass-controller"
 _LISTENERS = {"http": HTTP_PORT, "https": HTTPS_PORT}
 _RUN_AS = 65532
+_SUCCESSOR_SECONDS = 15
+"""Envoy Gateway's startup probe looks every 10 s; a new Envoy is ready some 12 s after it was made."""
 _LOG = {
     "time": "%START_TIME%",
     "event": "request",
@@ -305,7 +307,12 @@ def _proxy(args: EdgeArgs) -> dict[str, Any]:
             "accessLog": {"settings": [log]},
             "metrics": {"prometheus": {"disable": False}},
         },
-        "shutdown": {"drainTimeout": policies.duration(args.drain_seconds), "minDrainDuration": "10s"},
+        "shutdown": {
+            # A single Envoy that is evicted serves on until the next one has started.
+            "healthCheckFailureDelay": f"{_SUCCESSOR_SECONDS}s",
+            "drainTimeout": policies.duration(args.drain_seconds),
+            "minDrainDuration": "10s",
+        },
     }
 
 

@@ -219,7 +219,11 @@ def test_envoy_is_bounded_drained_and_logs_no_queries(record: Record) -> None:
     assert deployment["container"]["image"] == "localhost/tradestack/envoy:1"
     assert deployment["container"]["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
     assert deployment["pod"]["securityContext"]["runAsNonRoot"] is True
-    assert spec["shutdown"] == {"drainTimeout": "1m", "minDrainDuration": "10s"}
+    assert spec["shutdown"] == {
+        "healthCheckFailureDelay": "15s",
+        "drainTimeout": "1m",
+        "minDrainDuration": "10s",
+    }
     (log,) = spec["telemetry"]["accessLog"]["settings"]
     assert log["format"]["type"] == "JSON"
     assert log["sinks"] == [{"type": "File", "file": {"path": "/dev/stdout"}}]

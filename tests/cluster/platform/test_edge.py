@@ -157,3 +157,19 @@ def test_pages_of_allowed_origins_may_use_the_api_and_no_others(platform: Platfo
     assert _get(platform, "/api/market/instruments", origin=ORIGIN).headers[
         "access-control-allow-origin"
     ] == (ORIGIN)
+
+
+def test_an_envoy_that_is_evicted_loses_no_request(platform: Platform) -> None:
+    place = ("-n", "envoy-gateway-system")
+    before = {pod["metadata"]["name"] for pod in platform.pods("envoy-gateway-system", "envoy")}
+    platform.cluster.kubectl("delete", "pod", *before, *place, "--wait=false")
+    statuses = []
+
+    def replaced() -> bool:
+        # A connection of its own each time, so that each could be refused.
+        statuses.append(_get(platform, "/api/market/instruments").status_code)
+        pods = platform.get("pods", *place, "-l", "app.kubernetes.io/name=envoy")["items"]
+        return not before & {pod["metadata"]["name"] for pod in pods}
+
+    within(120, "the old Envoy is gone", replaced)
+    assert set(statuses) == {200}
