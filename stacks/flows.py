@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.roles import ROLES, Need, Role, cluster_roles
+from components.kubernetes.monitoring import PROMETHEUS
 from components.kubernetes.network_policy import Allow, NetworkPolicyArgs, Pods
 
 SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring"
 """Namespaces of the app, of its data services, and of what watches them."""
+
+SCRAPER = Pods(MONITORING, PROMETHEUS.name)
+"""What reads the metrics of every role."""
 
 
 _SCALER = Pods("keda", "keda-operator")
@@ -83,6 +87,7 @@ def _role_policy(
     ]
     if role.port is not None:
         ingress += [Allow(pods, role.port) for pods in clients]
+        ingress.append(Allow(SCRAPER, role.metrics_port or role.port))
     egress = [
         Allow(Pods(SYSTEM, name), port)
         for name in sorted(role.calls)

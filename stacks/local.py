@@ -18,7 +18,7 @@ from infra.images import catalog
 from infra.settings import LocalSettings
 from infra.settings.quantities import Memory
 from infra.settings.workloads import data_resources
-from stacks import feeds
+from stacks import feeds, monitoring
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.edge import ENTRIES, Surroundings, make_edge
 from stacks.flows import BACKENDS, DATA, SYSTEM, backend_policies, pod_backends
@@ -34,6 +34,15 @@ _CLUSTER_NETWORKS = ("10.96.0.0/15", "10.244.0.0/16")
 """Services and pods of embedded clusters, pods of kind."""
 _ENVOY = Resources(cpu_request="100m", cpu_limit="2", memory_request="128Mi", memory_limit="1Gi")
 """10,000 WebSockets take some 600 MiB."""
+
+
+_IMAGES = monitoring.Images(
+    prometheus=catalog.reference("prometheus"),
+    prometheus_version="2.42.0",
+    alertmanager=catalog.reference("alertmanager"),
+    alertmanager_version="0.25.0",
+)
+"""Debian 12's own."""
 
 
 def build(settings: LocalSettings) -> Outputs:
@@ -68,6 +77,9 @@ def build(settings: LocalSettings) -> Outputs:
     )
     services = make_workloads(settings, platform, opts)
     make_edge(settings.edge, _edge(settings), opts, *(services[name] for name in ENTRIES))
+    watched = monitoring.make_monitoring(
+        settings, monitoring.Surroundings(_IMAGES, settings.storage_class, stack), in_namespaces
+    )
     address = settings.address or kubeconfig.address(path) or "localhost"
     return Outputs(
         web=f"http://{address}:{settings.node_port}",
@@ -75,7 +87,7 @@ def build(settings: LocalSettings) -> Outputs:
         endpoints={need.value: backend.url for need, backend in backends.items()},
         kubeconfig=str(path),
         image=image,
-        more={"secure": f"https://{address}:{settings.secure_node_port}"},
+        more={"secure": f"https://{address}:{settings.secure_node_port}", **monitoring.outputs(watched)},
     )
 
 

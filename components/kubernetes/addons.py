@@ -94,6 +94,7 @@ def selected(args: AddonsArgs) -> list[Chart]:
         charts.cert_manager(args.sizing),
         charts.keda(args.sizing, cluster=args.cluster),
         charts.envoy_gateway(args.sizing),
+        charts.prometheus_operator(args.sizing),
     ]
     if (args.zone_id is None) != (args.domain is None):
         raise ValueError("add-ons: zone_id and domain are given together or not at all")

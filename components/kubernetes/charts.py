@@ -16,8 +16,12 @@ EXTERNAL_DNS = "external-dns"
 KEDA = "keda"
 ENVOY_GATEWAY = "envoy-gateway"
 CLUSTER_AUTOSCALER = "cluster-autoscaler"
+PROMETHEUS_OPERATOR = "prometheus-operator"
 
-NAMESPACES = ("cert-manager", "envoy-gateway-system", "external-dns", "external-secrets", "keda")
+NAMESPACES = (
+    *("cert-manager", "envoy-gateway-system", "external-dns", "external-secrets", "keda"),
+    "monitoring-operator",
+)
 """Namespaces that add-ons have for themselves."""
 
 _HOSTNAME = "kubernetes.io/hostname"
@@ -292,6 +296,7 @@ def keda(sizing: Sizing, *, cluster: str) -> Chart:
             "resources": {part: _resources("50m", "128Mi", "384Mi") for part in parts},
             "topologySpreadConstraints": {part: _spread({"app": name}) for part, name in labels.items()},
             "securityContext": {part: _container() for part in parts},
+            "prometheus": {"operator": {"enabled": True}, "metricServer": {"enabled": True}},
         },
     )
 
@@ -318,6 +323,48 @@ def envoy_gateway(sizing: Sizing) -> Chart:
                 "unhealthyPodEvictionPolicy": "AlwaysAllow",
             },
             "certgen": {"job": {"resources": _resources("25m", "64Mi", "128Mi")}},
+        },
+    )
+
+
+def prometheus_operator(sizing: Sizing) -> Chart:
+    """prometheus-operator and its kinds; everything else of the chart is left to the platform's own program.
+
+    It has one replica: it elects no leader, and a minute without it changes nothing.
+    """
+    parts = (
+        *("alertmanager", "coreDns", "grafana", "kubeApiServer", "kubeControllerManager", "kubeDns"),
+        *("kubeEtcd", "kubeProxy", "kubeScheduler", "kubeStateMetrics", "kubelet", "nodeExporter"),
+        *("prometheus", "thanosRuler", "kubernetesServiceMonitors", "windowsMonitoring"),
+    )
+    return Chart(
+        release=PROMETHEUS_OPERATOR,
+        namespace="monitoring-operator",
+        chart="kube-prometheus-stack",
+        version="77.14.0",
+        repository="https://prometheus-community.github.io/helm-charts",
+        flows=Flows(metrics=(8080,)),
+        values={
+            "fullnameOverride": PROMETHEUS_OPERATOR,
+            "crds": {"enabled": True},
+            "defaultRules": {"create": False},
+            **{part: {"enabled": False} for part in parts},
+            "prometheusOperator": {
+                "enabled": True,
+                "priorityClassName": sizing.priority_class,
+                "resources": _resources("50m", "128Mi", "256Mi"),
+                # What it would check, the plan's own checks know before.
+                "admissionWebhooks": {"enabled": False},
+                "tls": {"enabled": False},
+                "kubeletService": {"enabled": True, "namespace": "kube-system", "name": "kubelet"},
+                "serviceMonitor": {"selfMonitor": False},
+                "prometheusConfigReloader": {
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "32Mi"},
+                        "limits": {"cpu": "100m", "memory": "64Mi"},
+                    }
+                },
+            },
         },
     )
 

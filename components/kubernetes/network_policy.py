@@ -18,6 +18,13 @@ class Pods:
 
 
 @dataclass(frozen=True, order=True)
+class Space:
+    """Every pod of a namespace."""
+
+    namespace: str
+
+
+@dataclass(frozen=True, order=True)
 class Network:
     """Addresses outside the cluster."""
 
@@ -28,7 +35,7 @@ class Network:
 class Allow:
     """One allowed direction between the workload and a peer, on one TCP port."""
 
-    peer: Pods | Network
+    peer: Pods | Space | Network
     port: int
 
 
@@ -65,13 +72,15 @@ class NetworkPolicy(ComponentResource):
         self.register_outputs({})
 
 
-def _peer(peer: Pods | Network) -> networking.NetworkPolicyPeerArgsDict:
+def _peer(peer: Pods | Space | Network) -> networking.NetworkPolicyPeerArgsDict:
     if isinstance(peer, Network):
         return {"ip_block": {"cidr": peer.cidr}}
-    return {
-        "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": peer.namespace}},
-        "pod_selector": {"match_labels": selector(peer.name)},
+    found: networking.NetworkPolicyPeerArgsDict = {
+        "namespace_selector": {"match_labels": {"kubernetes.io/metadata.name": peer.namespace}}
     }
+    if isinstance(peer, Pods):
+        found["pod_selector"] = {"match_labels": selector(peer.name)}
+    return found
 
 
 def _port(allow: Allow) -> networking.NetworkPolicyPortArgsDict:

@@ -106,12 +106,7 @@ class Service(ComponentResource):
             spec["replicas"] = args.replicas
         child = ResourceOptions(parent=self)
         apps.Deployment(name, metadata=metadata(name, args.namespace), spec=spec, opts=child)
-        port: core.ServicePortArgsDict = {
-            "name": "http",
-            "port": args.role.port,
-            "target_port": "http",
-            "protocol": "TCP",
-        }
+        port = _port("http", args.role.port)
         if args.node_port is not None:
             port["node_port"] = args.node_port
         core.Service(
@@ -124,8 +119,24 @@ class Service(ComponentResource):
             },
             opts=child,
         )
+        if args.role.metrics_port is not None:
+            # A Service of its own: the other may be open on every node, with all of its ports.
+            core.Service(
+                f"{name}-metrics",
+                metadata=metadata(f"{name}-metrics", args.namespace, owner=name),
+                spec={
+                    "type": "ClusterIP",
+                    "selector": selector(name),
+                    "ports": [_port("metrics", args.role.metrics_port)],
+                },
+                opts=child,
+            )
         make_disruption_budget(name, args.namespace, parent=self)
         self.register_outputs({"host": self.host, "port": self.port})
+
+
+def _port(name: str, number: int) -> core.ServicePortArgsDict:
+    return {"name": name, "port": number, "target_port": name, "protocol": "TCP"}
 
 
 def _advertised(role: Role) -> Environment:

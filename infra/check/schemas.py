@@ -88,6 +88,12 @@ SOURCES = (
         "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=",
         ("charts/gateway-crds-helm/templates/generated/*.yaml",),
     ),
+    Source(
+        "github.com/prometheus-operator/prometheus-operator",
+        "v0.85.0",
+        "h1:M5xLCLEoaW2IJfnuCwFzzpL+jSVQu3KGT84Pye+fW8s=",
+        ("example/prometheus-operator-crd/*.yaml",),
+    ),
 )
 """Where the custom resources of the stacks are defined."""
 
@@ -162,7 +168,7 @@ def custom_schemas(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """File name and strict schema of every version in the definitions of custom resources in `text`."""
     # Charts wrap them in conditions.
     plain = re.sub(r"^\{\{.*\}\}\s*$", "", text, flags=re.MULTILINE)
-    for item in yaml.safe_load_all(plain):
+    for item in yaml.load_all(plain, Loader=_Loader):
         if not isinstance(item, Mapping) or item.get("kind") != "CustomResourceDefinition":
             continue
         spec = item["spec"]
@@ -173,6 +179,13 @@ def custom_schemas(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
             properties.setdefault("apiVersion", {"type": "string"})
             properties.setdefault("kind", {"type": "string"})
             yield file_name(spec["names"]["kind"], spec["group"], version["name"]), schema
+
+
+class _Loader(yaml.SafeLoader):
+    """Takes a lone `=` as text, as YAML 1.2 does: it is a value that some definitions allow."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", lambda _, node: str(node.value))
 
 
 def _reachable(name: str, definitions: Mapping[str, Any]) -> set[str]:

@@ -6,7 +6,7 @@ from app.roles import ROLES, Kind, Resources, Scaling
 from infra.settings.model import FEEDS, LimitRangeSettings, StackSettings
 from infra.settings.quantities import Cpu, Memory
 from infra.settings.rules import Problem, reads
-from infra.settings.workloads import workloads
+from infra.settings.workloads import monitoring_resources, workloads
 
 _LEAST_WEBSOCKET_SECONDS = 60
 
@@ -134,6 +134,56 @@ def _alpha_vantage_has_a_key(settings: StackSettings) -> Iterator[Problem]:
         yield Problem(key, "missing", "where its key is kept, because feed.sources names alpha-vantage")
     if "alpha-vantage" not in settings.feed.sources and given is not None:
         yield Problem(key, given, "nothing, because feed.sources does not name alpha-vantage")
+
+
+_LEAST_METRICS = Memory.parse("512Mi")
+"""Below it the write-ahead log alone may fill the volume."""
+_SILENCES = Memory.parse("64Mi")
+_RELOADER = Resources("50m", "500m", "64Mi", "256Mi")
+"""The most that prometheus-operator's own container beside each server takes."""
+_RECEIVER_KEYS = {"webhook": ("secret",), "email": ("to", "sender", "host"), "sns": ()}
+"""What each kind of receiver cannot do without."""
+
+
+@reads(StackSettings, "monitoring")
+def _metrics_have_room(settings: StackSettings) -> Iterator[Problem]:
+    given = settings.monitoring
+    if given.storage < _LEAST_METRICS:
+        yield Problem("monitoring.storage", given.storage, f"at least {_LEAST_METRICS}")
+    yield from requests_within_limits("monitoring", monitoring_resources(settings)["prometheus"])
+
+
+@reads(StackSettings, "monitoring", "limitRange")
+def _prometheus_fits_the_limit_range(settings: StackSettings) -> Iterator[Problem]:
+    yield from limits_within(settings.limit_range, "monitoring", monitoring_resources(settings)["prometheus"])
+
+
+@reads(StackSettings, "monitoring", "quotas")
+def _quota_holds_monitoring(settings: StackSettings) -> Iterator[Problem]:
+    if not settings.monitoring.enabled:
+        return
+    # A reloader is no pod, but the pods are counted generously here.
+    pods = [(item, 1) for item in (*monitoring_resources(settings).values(), _RELOADER, _RELOADER)]
+    yield from quota_holds(settings, "trading-monitoring", pods)
+    volumes = Memory(settings.monitoring.storage + _SILENCES)
+    quota = settings.quotas["trading-monitoring"]
+    if quota.storage < volumes:
+        allowed = f"at least the volumes of monitoring, which are {volumes}"
+        yield Problem("quotas.trading-monitoring.storage", quota.storage, allowed)
+
+
+@reads(StackSettings, "monitoring", "platform")
+def _receiver_can_be_told(settings: StackSettings) -> Iterator[Problem]:
+    receiver = settings.monitoring.receiver
+    if receiver is None:
+        return
+    for name in _RECEIVER_KEYS[receiver.kind]:
+        if getattr(receiver, name) is None:
+            yield Problem(f"monitoring.receiver.{name}", "missing", f"given where kind is {receiver.kind}")
+    if receiver.kind == "email" and (receiver.user is None) != (receiver.secret is None):
+        yield Problem("monitoring.receiver.user", receiver.user, "given with secret, or neither")
+    if receiver.kind == "sns" and settings.platform != "aws":
+        yield Problem("monitoring.receiver.kind", "sns", "webhook, email where the platform is not aws")
 
 
 def requests_within_limits(key: str, resources: Resources) -> Iterator[Problem]:

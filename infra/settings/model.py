@@ -193,6 +193,37 @@ class FeedSettings(Section):
     with the key `app_alpha_vantage_key`."""
 
 
+class ReceiverSettings(Section):
+    """Who is told of alerts; credentials are in a Secret of trading-monitoring, never here."""
+
+    kind: Literal["webhook", "email", "sns"]
+    """`sns` is the topic of the stack's alerts, in the cloud only."""
+    secret: KubernetesName | None = None
+    """Secret with the key `url` of a webhook, or `password` of a mail server's user."""
+    to: Text | None = None
+    sender: Text | None = None
+    host: KubernetesName | None = None
+    """Mail server; it must know STARTTLS."""
+    port: Annotated[int, whole(1, 65535)] | None = None
+    """TCP port of the webhook (443) or of the mail server (587)."""
+    user: Text | None = None
+
+
+class MonitoringSettings(Section):
+    """Metrics, alerts and dashboards."""
+
+    enabled: bool = True
+    retention_days: Annotated[int, whole(1, 365, "a number of days")] = 14
+    """How long metrics are kept (seeds 002 and 004); the volume may end it earlier."""
+    storage: Memory = Memory.parse("20Gi")
+    """Volume of Prometheus."""
+    resources: ResourceSettings = ResourceSettings()
+    """Of Prometheus."""
+    verify_kubelet: bool = True
+    """False where kubelets sign their certificates themselves, as in kind."""
+    receiver: ReceiverSettings | None = None
+
+
 class QuotaSettings(Section):
     """What all pods of a namespace may use together."""
 
@@ -270,6 +301,7 @@ class StackSettings(Section):
     edge: EdgeSettings = EdgeSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     feed: FeedSettings = FeedSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     services: dict[RoleName, ServiceSettings] = Field(default_factory=dict)
     quotas: Annotated[
         dict[NamespaceName, QuotaSettings], AfterValidator(lambda given: _default_quotas() | given)

@@ -20,6 +20,12 @@ _DATA_RESOURCES = {
 """What one replica of a data service asks for where the stack file says nothing."""
 
 
+_MONITORING_RESOURCES = {
+    "prometheus": Resources("100m", "1", "256Mi", "1Gi"),
+    "alertmanager": Resources("10m", "100m", "32Mi", "128Mi"),
+}
+
+
 @dataclass(frozen=True)
 class Workload:
     """One role with its size in a stack."""
@@ -110,6 +116,15 @@ def _hours(given: HoursSettings) -> Hours:
         return f"{int(minute)} {int(hour)} * * {given.days}"
 
     return Hours(given.time_zone, at(given.start), at(given.end), given.replicas)
+
+
+def monitoring_resources(settings: StackSettings) -> dict[str, Resources]:
+    """Resources of the servers of monitoring by their name."""
+    given = {"prometheus": settings.monitoring.resources}
+    return {
+        name: _merge(resources, given.get(name, ResourceSettings()))
+        for name, resources in _MONITORING_RESOURCES.items()
+    }
 
 
 def _merge(default: Resources, given: ResourceSettings) -> Resources:

@@ -12,6 +12,7 @@ from components.aws.scope import Scope
 from components.kubernetes.edge import HTTPS_TARGET
 from components.kubernetes.edge_policies import HEALTH_PATH
 from infra.settings import NAMESPACES, CloudSettings
+from stacks import monitoring
 from stacks.cloud.compute import kubernetes_provider, make_cluster
 from stacks.cloud.containers import Neighbours, make_containers, make_task_network
 from stacks.cloud.data import make_app_keys, make_data_services
@@ -50,9 +51,9 @@ def build(settings: CloudSettings) -> Outputs:
     inside = ResourceOptions(providers=[kubernetes_provider(cluster), random])
     keys = make_app_keys(settings, base, services.rotation, opts)
     around = Surroundings(base, cluster, data, edge, keys, image)
-    make_cluster_workloads(settings, around, opts, inside)
+    watched = make_cluster_workloads(settings, around, opts, inside)
     parts = Parts(base, cluster, data, services, containers, edge)
-    watched = make_operations(settings, parts, opts)
+    observed = make_operations(settings, parts, opts)
     found = _outputs(settings, base, image)
     return replace(
         found,
@@ -61,7 +62,8 @@ def build(settings: CloudSettings) -> Outputs:
         kubeconfig=cluster.kubeconfig,
         more={
             **found.more,
-            "dashboard": watched.dashboard_url,
+            **monitoring.outputs(watched),
+            "dashboard": observed.dashboard_url,
             "cluster": cluster.cluster_name,
             "queues": services.messaging.queue_urls,
             "topics": services.messaging.topic_arns,

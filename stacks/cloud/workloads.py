@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import pulumi
 from pulumi import Resource, ResourceOptions
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+from pulumi_kubernetes.storage.v1 import StorageClass
 
 from app.roles import Kind, Lag, Need, Resources, Role, cluster_roles
 from components.aws.addon_access import (
@@ -36,18 +39,20 @@ from components.kubernetes.external_secrets import (
     RemoteKey,
     RemoteSecret,
 )
+from components.kubernetes.meta import labels
+from components.kubernetes.monitoring import ALERTMANAGER, Monitoring, Topic
 from components.kubernetes.network_policy import Allow, Network
 from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
 from infra.settings.workloads import workloads
-from stacks import feeds
+from stacks import feeds, monitoring
 from stacks.base import APP_KEYS, APP_SECRET, Platform, make_namespaces, make_workloads
 from stacks.cloud.compute import DEDICATED
 from stacks.cloud.data import DataServices
 from stacks.cloud.foundation import Foundation
 from stacks.edge import ENTRIES, make_edge
 from stacks.edge import Surroundings as EdgeSurroundings
-from stacks.flows import SYSTEM
+from stacks.flows import MONITORING, SYSTEM
 from stacks.scaling import Brokers
 
 _FEED_KEYS = "feed-keys"
@@ -64,6 +69,18 @@ _HSTS_SECONDS = 31_536_000
 _ENVOY = Resources(cpu_request="250m", cpu_limit="2", memory_request="512Mi", memory_limit="2Gi")
 
 
+_VOLUMES = "gp3"
+"""StorageClass of volumes under the cluster's key."""
+
+_IMAGES = monitoring.Images(
+    prometheus="quay.io/prometheus/prometheus:v3.5.0",
+    prometheus_version="3.5.0",
+    alertmanager="quay.io/prometheus/alertmanager:v0.28.1",
+    alertmanager_version="0.28.1",
+)
+"""The versions that prometheus-operator 0.85 is tested with."""
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What the workloads stand in."""
@@ -78,8 +95,8 @@ class Surroundings:
 
 def make_cluster_workloads(
     settings: CloudSettings, around: Surroundings, aws: ResourceOptions, kubernetes: ResourceOptions
-) -> None:
-    """Everything inside the cluster; `aws` and `kubernetes` name the providers."""
+) -> Monitoring | None:
+    """Everything inside the cluster, and what watches it; `aws` and `kubernetes` name the providers."""
     namespaces = make_namespaces(settings, kubernetes)
     addons = _make_addons(settings, around, aws, kubernetes)
     secrets = ExternalSecrets(
@@ -123,6 +140,7 @@ def make_cluster_workloads(
         ),
         _after(kubernetes, addons.releases[charts.LOAD_BALANCER], door),
     )
+    return _make_monitoring(settings, around, aws, _after(kubernetes, *namespaces, *addons.releases.values()))
 
 
 def _edge(settings: CloudSettings, around: Surroundings) -> EdgeSurroundings:
@@ -135,6 +153,47 @@ def _edge(settings: CloudSettings, around: Surroundings) -> EdgeSurroundings:
         hsts_seconds=_HSTS_SECONDS,
         hops=_LOAD_BALANCERS,
         idle_seconds=_IDLE_SECONDS,
+    )
+
+
+def _make_monitoring(
+    settings: CloudSettings, around: Surroundings, aws: ResourceOptions, kubernetes: ResourceOptions
+) -> Monitoring | None:
+    given = settings.monitoring
+    if not given.enabled:
+        return None
+    needed: list[Resource] = [
+        StorageClass(
+            _VOLUMES,
+            metadata=ObjectMetaArgs(name=_VOLUMES, labels=labels(_VOLUMES)),
+            provisioner="ebs.csi.aws.com",
+            parameters={"type": "gp3", "encrypted": "true", "kmsKeyId": around.base.keys.cluster.arn},
+            reclaim_policy="Delete",
+            # A volume is of one zone: the pod's place comes first.
+            volume_binding_mode="WaitForFirstConsumer",
+            allow_volume_expansion=True,
+            opts=kubernetes,
+        )
+    ]
+    topic = Topic(around.base.alerts.topic_arn, settings.region)
+    if given.receiver is not None and given.receiver.kind == "sns":
+        needed.append(PodRole(ALERTMANAGER.name, _alerting(around, topic), aws))
+    return monitoring.make_monitoring(
+        settings,
+        monitoring.Surroundings(_IMAGES, _VOLUMES, pulumi.get_stack(), topic),
+        _after(kubernetes, *needed),
+    )
+
+
+def _alerting(around: Surroundings, topic: Topic) -> PodRoleArgs:
+    cluster = around.cluster
+    key = around.base.keys.messaging.arn
+    statements = [
+        Statement(("sns:Publish",), [topic.arn]),
+        Statement(("kms:Decrypt", "kms:GenerateDataKey"), [key]),
+    ]
+    return PodRoleArgs(
+        around.base.scope, cluster.cluster_name, cluster.ready, MONITORING, ALERTMANAGER.name, statements
     )
 
 

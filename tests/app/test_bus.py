@@ -4,8 +4,10 @@ import asyncio
 from uuid import uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 
-from app.kit.bus import Bus, Message, Record, Subscription, Topic
+from app.kit.bus import Bus, Message, Record, Subscription, Topic, kafka
+from app.kit.bus.kafka import KafkaBus
 from app.kit.errors import Unavailable
 
 SECONDS = 20.0
@@ -118,3 +120,31 @@ async def test_ensuring_twice_adds_partitions_and_keeps_messages(bus: Bus, topic
     await bus.publish(topic, [Record(f"key-{n}", b"") for n in range(50)])
     assert len({m.partition for m in await receive(subscription, 50)}) > 3
     await subscription.close()
+
+
+async def test_tells_how_far_a_consumer_is_behind(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not isinstance(bus, KafkaBus):
+        pytest.skip("only the bus between processes tells its lag")
+    monkeypatch.setattr(kafka, "_LAG_SECONDS", 0.05)
+    topic, group = f"test-{uuid4().hex[:8]}", f"team-{uuid4().hex[:8]}"
+    await bus.ensure([Topic(topic, partitions=1, retention_seconds=3600)])
+    await bus.publish(topic, records(10))
+    subscription = await bus.subscribe([topic], group)
+
+    def lag() -> float | None:
+        return REGISTRY.get_sample_value("bus_consumer_lag", {"topic": topic, "group": group})
+
+    async def until(expected: float | None) -> None:
+        async with asyncio.timeout(SECONDS):
+            while lag() != expected:
+                await asyncio.sleep(0.02)
+
+    taken: list[Message] = []
+    async with asyncio.timeout(SECONDS):
+        while len(taken) < 3:
+            taken += await subscription.batch(limit=1, seconds=0.5)
+    await until(7)
+    await receive(subscription, 7)
+    await until(0)
+    await subscription.close()
+    assert lag() is None

@@ -52,6 +52,7 @@ def test_every_add_on_is_pinned_waited_for_and_taken_back_when_it_fails(record: 
         "external-dns",
         "keda",
         "envoy-gateway",
+        "prometheus-operator",
     }
     for name, release in releases.items():
         assert re.fullmatch(r"v?\d+\.\d+\.\d+", release["version"]), name
@@ -121,13 +122,16 @@ def test_replicas_and_priority_are_given_to_all(record: Record) -> None:
         # These keep no state and do one thing at a time.
         expected = {"external-dns": [], "external-secrets": [1, 3, 3]}.get(name, [3] * len(found))
         assert sorted(found) == expected, name
-        assert found or name == "external-dns"
+        assert found or name in {"external-dns", "prometheus-operator"}
         assert set(_nested(release["values"], "priorityClassName")) == {"high"}
 
 
 @pytest.mark.parametrize("chart", selected(ARGS), ids=lambda chart: chart.release)
 def test_every_add_on_requests_resources_and_bounds_its_memory(chart: Chart) -> None:
     found = [item for item in _nested(chart.values, "resources") if "requests" in item]
+    if chart.release == charts.PROMETHEUS_OPERATOR:
+        # The reloaders beside its servers are under the quota of a namespace of the platform.
+        found = [item for item in found if "cpu" not in item["limits"]]
     if chart.release == charts.KEDA:
         found = list(chart.values["resources"].values())
     assert found

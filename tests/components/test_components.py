@@ -74,7 +74,7 @@ def test_namespace_has_all_guard_rails(record: Record) -> None:
 
 def test_service_is_a_deployment_with_all_that_belongs_to_it(record: Record) -> None:
     made = record(lambda: Service("gateway", replace(SERVICE, node_port=30080)))
-    assert made.kinds() == ["Deployment", "PodDisruptionBudget", "Service", "ServiceAccount"]
+    assert made.kinds() == ["Deployment", "PodDisruptionBudget", "Service", "Service", "ServiceAccount"]
     spec = made.one("Deployment")["spec"]
     assert spec["replicas"] == 2
     assert spec["strategy"] == {
@@ -82,7 +82,11 @@ def test_service_is_a_deployment_with_all_that_belongs_to_it(record: Record) -> 
         "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
     }
     assert spec["template"]["spec"]["containers"][0]["args"] == ["run", "gateway"]
-    service = made.one("Service")["spec"]
+    metrics = made.one("Service", "gateway-metrics")
+    assert metrics["metadata"]["labels"]["app.kubernetes.io/name"] == "gateway"
+    assert metrics["spec"]["type"] == "ClusterIP"
+    assert [port["name"] for port in metrics["spec"]["ports"]] == ["metrics"]
+    service = made.one("Service", "gateway")["spec"]
     assert service["type"] == "NodePort"
     assert service["ports"] == [
         {"name": "http", "port": 8081, "targetPort": "http", "protocol": "TCP", "nodePort": 30080}

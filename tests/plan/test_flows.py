@@ -60,9 +60,32 @@ ALLOWED = {
     ("housekeeping", "postgresql", 5432),
     ("topics", "kafka", 9092),
     ("keda-operator", "kafka", 9092),
+    ("prometheus", "gateway", 9081),
+    ("prometheus", "auth", 8086),
+    ("prometheus", "frontend", 3000),
+    ("prometheus", "market-data", 8085),
+    ("prometheus", "matching-engine", 8089),
+    ("prometheus", "order", 8088),
+    ("prometheus", "portfolio", 8090),
+    ("prometheus", "price-collector", 8084),
+    ("prometheus", "price-service", 8083),
+    ("prometheus", "risk", 8091),
+    ("prometheus", "wallet", 8087),
+    ("prometheus", "prometheus", 9090),
+    ("prometheus", "alertmanager", 9093),
 }
 OUTSIDE = {"envoy", "keda-operator"}
 """Where flows begin that no policy here lets out."""
+SCRAPED = {
+    ("prometheus", "keda", 8080),
+    ("prometheus", "envoy-gateway-system", 19001),
+    *(
+        ("prometheus", network, port)
+        for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
+        for port in (443, 6443, 10250)
+    ),
+}
+"""What Prometheus reads outside the stack's own namespaces: add-ons, and kubelets by their node's address."""
 GENERAL = {"default-deny", "allow-dns"}
 
 
@@ -74,6 +97,8 @@ def _policies(plan: Plan) -> list[PlannedResource]:
 def _peer(peer: dict[str, Any]) -> str:
     if "ipBlock" in peer:
         return str(peer["ipBlock"]["cidr"])
+    if "podSelector" not in peer:
+        return str(peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"])
     return str(peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"])
 
 
@@ -90,18 +115,19 @@ def _flows(plan: Plan, direction: str) -> set[tuple[str, str, int]]:
 
 
 def test_ingress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
-    assert _flows(local_plan, "ingress") == ALLOWED
+    assert _flows(local_plan, "ingress") == ALLOWED | {("keda", "prometheus", 9090)}
 
 
 def test_egress_is_exactly_what_is_allowed(local_plan: Plan) -> None:
-    assert _flows(local_plan, "egress") == {flow for flow in ALLOWED if flow[0] not in OUTSIDE}
+    assert _flows(local_plan, "egress") == {flow for flow in ALLOWED if flow[0] not in OUTSIDE} | SCRAPED
 
 
 def test_each_pod_is_covered_by_a_policy_of_its_own(local_plan: Plan) -> None:
     workloads = {
-        item.name
+        item.inputs["metadata"]["name"]
         for item in local_plan.resources
         if item.type.endswith((":Deployment", ":StatefulSet", ":Job", ":CronJob"))
+        or item.type.endswith((":Prometheus", ":Alertmanager"))
     }
     assert {policy.inputs["metadata"]["name"] for policy in _policies(local_plan)} == workloads
 

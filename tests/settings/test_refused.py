@@ -9,8 +9,8 @@ from infra.plan import run, stackfile
 from infra.settings import SettingsError, parse
 
 SECTIONS = (
-    "platform, allowedClients, edge, logLevel, feed, services, quotas, limitRange, kubeconfig, address, "
-    "nodePort, secureNodePort, storageClass, postgres, redis, kafka"
+    "platform, allowedClients, edge, logLevel, feed, monitoring, services, quotas, limitRange, kubeconfig, "
+    "address, nodePort, secureNodePort, storageClass, postgres, redis, kafka"
 )
 ROLES = (
     "gateway, market-data, price-collector, price-service, auth, wallet, order, matching-engine, portfolio, "
@@ -98,6 +98,32 @@ BAD: list[tuple[str, str, str]] = [
         "edge: {requestPerSecond: 10}",
         "edge.requestPerSecond: unknown key (allowed: requestsPerSecond, connections, totalConnections, "
         "websocketTimeout, corsOrigins, internalNetworks, replicas; did you mean 'requestsPerSecond'?)",
+    ),
+    (
+        "metrics without room",
+        "monitoring: {storage: 100Mi}",
+        "monitoring.storage: 100Mi (allowed: at least 512Mi)",
+    ),
+    (
+        "metrics beyond the quota",
+        "monitoring: {storage: 60Gi}",
+        "quotas.trading-monitoring.storage: 50Gi (allowed: at least the volumes of monitoring, which are "
+        "61504Mi)",
+    ),
+    (
+        "receiver of an unknown kind",
+        "monitoring: {receiver: {kind: pager}}",
+        "monitoring.receiver.kind: pager (allowed: webhook, email, sns)",
+    ),
+    (
+        "webhook without its secret",
+        "monitoring: {receiver: {kind: webhook}}",
+        "monitoring.receiver.secret: missing (allowed: given where kind is webhook)",
+    ),
+    (
+        "topic where there is none",
+        "monitoring: {receiver: {kind: sns}}",
+        "monitoring.receiver.kind: sns (allowed: webhook, email where the platform is not aws)",
     ),
     ("log level", "logLevel: loud", "logLevel: loud (allowed: debug, info, warning, error)"),
     (

@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
+from prometheus_client import Gauge
 
 from app.kit import logs
 from app.kit.bus import Bus, Message, Record, Subscription, Topic
@@ -22,7 +23,16 @@ from app.kit.errors import Unavailable
 _ANSWER_SECONDS = 5.0
 _DELIVERY_SECONDS = 15.0
 _QUIET_SECONDS = 30.0
+_LAG_SECONDS = 5.0
+"""Between two measurements of what a consumer has not taken yet."""
+_BROADCAST = "broadcast"
+"""Label of subscriptions without a group: each process reads everything."""
 T = TypeVar("T")
+_lag = Gauge(
+    "bus_consumer_lag",
+    "Messages of this process's partitions that it has not taken yet",
+    ["topic", "group"],
+)
 _log = logs.get(__name__)
 _library_log = logging.getLogger("librdkafka")
 _library_log.setLevel(logging.CRITICAL)  # it tells every attempt to reconnect; `_Errors` tells the outage
@@ -49,6 +59,8 @@ class _KafkaSubscription(Subscription):
         self._thread = ThreadPoolExecutor(1, "kafka-consumer")
         self._consumer = Consumer(config)
         self._group = group
+        self._told: set[str] = set()
+        self._measuring = asyncio.create_task(self._measure())
 
     async def call(self, work: Callable[[Consumer], T]) -> T:
         """Let the thread do something with the consumer."""
@@ -96,10 +108,43 @@ class _KafkaSubscription(Subscription):
             raise Unavailable("kafka", error) from error
 
     async def close(self) -> None:
+        self._measuring.cancel()
         try:
             await self.call(lambda consumer: consumer.close())
         finally:
             self._thread.shutdown(wait=False)
+            self._tell({})
+
+    async def _measure(self) -> None:
+        """Tell the lag for as long as the subscription lasts, also while nobody asks for messages."""
+        while True:
+            await asyncio.sleep(_LAG_SECONDS)
+            try:
+                self._tell(await self.call(_behind))
+            except KafkaException as error:
+                _log.warning("kafka lag", error=str(error))
+
+    def _tell(self, behind: Mapping[str, int]) -> None:
+        group = self._group or _BROADCAST
+        for topic in self._told - set(behind):
+            _lag.remove(topic, group)
+        for topic, messages in behind.items():
+            _lag.labels(topic, group).set(messages)
+        self._told = set(behind)
+
+
+def _behind(consumer: Consumer) -> dict[str, int]:
+    """Messages between a consumer's place and the end, by topic, as far as fetches have told the end.
+
+    Partitions of which nothing was taken yet have no place and count as 0.
+    """
+    found: dict[str, int] = {}
+    for place in consumer.position(consumer.assignment()):
+        found.setdefault(place.topic, 0)
+        _, end = consumer.get_watermark_offsets(place, cached=True)
+        if place.offset >= 0 and end >= 0:
+            found[place.topic] += max(0, end - place.offset)
+    return found
 
 
 def msk_iam(region: str) -> dict[str, Any]:
