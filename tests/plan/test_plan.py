@@ -44,7 +44,7 @@ def test_each_resource_comes_after_what_it_depends_on(local_plan: Plan) -> None:
         needs = {resource.parent, resource.provider, *resource.dependencies} - {""}
         assert needs <= seen
         seen.add(resource.urn)
-    assert len(seen) == len(local_plan.resources) == 175
+    assert len(seen) == len(local_plan.resources) == 233
 
 
 def test_data_services_come_before_tasks_before_services(local_plan: Plan) -> None:
@@ -160,7 +160,7 @@ def test_tree_shows_components_with_their_resources(local_plan: Plan) -> None:
         "ServiceAccount gateway",
         "PodDisruptionBudget gateway",
     }
-    assert any(line.startswith("175 resources: 123 kubernetes, ") for line in lines)
+    assert any(line.startswith("233 resources: 178 kubernetes, ") for line in lines)
 
 
 def test_mocks_see_the_same_resources_with_the_same_inputs(local_plan: Plan) -> None:
@@ -206,7 +206,7 @@ def test_mocks_see_the_same_resources_with_the_same_inputs(local_plan: Plan) -> 
         for item in local_plan.resources
         if item.type != "pulumi:pulumi:Stack" and ":providers:" not in item.type
     ]
-    assert len(compared) == len(expected) == 172
+    assert len(compared) == len(expected) == 230
     by_identity = {(item.typ, item.name): mocked(item) for item in compared}
     assert {(item.type, item.name): planned(item) for item in expected} == by_identity
 

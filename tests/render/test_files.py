@@ -42,7 +42,12 @@ def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
         "LimitRange",
         "NetworkPolicy",
         "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "Role",
+        "RoleBinding",
         "Secret",
+        "ConfigMap",
         "Service",
         "StatefulSet",
         "Job",
@@ -54,7 +59,7 @@ def test_namespaces_come_first_and_what_is_needed_before_what_needs_it(
     # Whose controllers are there already.
     custom = kinds[len(builtin) :]
     assert kinds == builtin + sorted(custom)
-    assert {"GatewayClass", "Gateway", "HTTPRoute"} <= set(custom)
+    assert {"GatewayClass", "Gateway", "HTTPRoute", "Prometheus"} <= set(custom)
 
 
 def test_secrets_name_their_keys_and_hold_no_values(local_plan: Plan, tmp_path: Path) -> None:
