@@ -154,9 +154,10 @@ def test_tree_shows_components_with_their_resources(local_plan: Plan) -> None:
     lines = [line.strip("│├└─ ") for line in output.getvalue().splitlines()]
     assert lines[0] == "tradestack-local"
     at = lines.index("Service gateway")
-    assert set(lines[at + 1 : at + 5]) == {
+    assert set(lines[at + 1 : at + 6]) == {
         "Deployment gateway",
         "Service gateway",
+        "Service gateway-metrics",
         "ServiceAccount gateway",
         "PodDisruptionBudget gateway",
     }
