@@ -83,6 +83,7 @@ class Connection(WSListener):
         "client",
         "ends",
         "leaving",
+        "quiet_until",
         "session",
         "slot",
         "transport",
@@ -97,6 +98,8 @@ class Connection(WSListener):
         self.ends = 0.0
         """When it is told to leave, by the clock of the loop; 0 for never."""
         self.leaving = False
+        self.quiet_until = 0.0
+        """No heartbeat before this, by the clock of the loop."""
         self.slot = 0
         """Which part of a round visits it."""
         self._reader = MessageReader(_MAX_MESSAGE, _MAX_REQUESTS)
@@ -139,7 +142,7 @@ class Connection(WSListener):
     def visit(self, now: float, public: bytes, private: bytes) -> None:
         """Send a heartbeat, and end what has lasted long enough or is dead; once in a round."""
         transport = self.transport
-        if transport is None:
+        if transport is None or now < self.quiet_until:
             return
         self._silent += 1
         if self._silent > _SILENT_ROUNDS:

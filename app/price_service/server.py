@@ -164,9 +164,11 @@ class PriceServer(Server):
         self._by_address[connection.address] += 1
         self._next_slot = connection.slot = (self._next_slot + 1) % _SLOTS
         self._slots[connection.slot].add(connection)
+        now = asyncio.get_running_loop().time()
+        connection.quiet_until = now + self.settings.heartbeat_seconds
         if self.settings.connection_seconds:
             spread = random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)  # noqa: S311 - jitter
-            connection.ends = asyncio.get_running_loop().time() + self.settings.connection_seconds * spread
+            connection.ends = now + self.settings.connection_seconds * spread
 
     def left(self, connection: Connection) -> None:
         """A connection has ended."""
