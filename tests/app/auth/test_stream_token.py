@@ -21,7 +21,7 @@ async def test_it_reads_the_stream_for_a_minute_and_nothing_else(auth: Auth) -> 
     signing, requests = auth.context.signing, None
     stream = Authenticator(signing, requests, auth.clock, STREAM_AUDIENCE)  # type: ignore[arg-type]
     found = await stream.token(made["token"])
-    assert (found.user_id, found.scopes) == (user, {"read"})
+    assert (found.user_id, found.scopes) == (user, frozenset({"read"}))
     with pytest.raises(Problem) as wrong:
         await stream.token(tokens["access_token"])
     assert wrong.value.code == "invalid-token"
