@@ -1,9 +1,13 @@
 """Dashboards: valid for Grafana, and no query asks for what nobody tells."""
 
 import importlib
+import json
 import pkgutil
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +137,14 @@ def test_dashboards_have_the_form_that_grafana_reads(name: str) -> None:
         references = [target["refId"] for target in panel["targets"]]
         assert len(set(references)) == len(references) >= 1
         assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is missing: infra/setup.sh test")
+def test_every_query_is_valid(tmp_path: Path) -> None:
+    rules = [{"record": f"asked:{number}", "expr": asked} for number, (_, asked) in enumerate(_expressions())]
+    path = tmp_path / "rules.yaml"
+    path.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))
+    done = subprocess.run(
+        ["promtool", "check", "rules", path], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
