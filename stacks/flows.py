@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.roles import ROLES, Need, Role, cluster_roles
 from components.kubernetes.monitoring import PROMETHEUS
-from components.kubernetes.network_policy import Allow, NetworkPolicyArgs, Pods
+from components.kubernetes.network_policy import Allow, NetworkPolicyArgs, Pods, Space
 
 SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring"
 """Namespaces of the app, of its data services, and of what watches them."""
@@ -14,7 +14,7 @@ SCRAPER = Pods(MONITORING, PROMETHEUS.name)
 """What reads the metrics of every role."""
 
 
-_SCALER = Pods("keda", "keda-operator")
+_SCALER = Space("keda")
 """What asks the brokers how far consumer groups are behind."""
 
 

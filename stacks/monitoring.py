@@ -20,7 +20,7 @@ from components.kubernetes.monitoring import (
     VolumeArgs,
     Webhook,
 )
-from components.kubernetes.monitoring.scrapes import KUBELET_PORT
+from components.kubernetes.monitoring.scrapes import INTERVAL, KUBELET_PORT
 from components.kubernetes.network_policy import Allow, Network, NetworkPolicy, NetworkPolicyArgs, Pods, Space
 from infra.settings import StackSettings
 from infra.settings.workloads import monitoring_resources, workloads
@@ -42,6 +42,8 @@ ADDONS = (
     ),
 )
 
+_QUICK = "5s"
+"""Interval for roles that are scaled by their connections: it is part of what their clients wait for."""
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 """Private networks (RFC 1918), in which nodes and the API server are."""
 _API_PORTS = (443, 6443)
@@ -77,7 +79,9 @@ def targets(settings: StackSettings) -> list[ServiceTarget]:
         role = item.role
         if role.port is not None and role.kind is Kind.SERVICE:
             port = "http" if role.metrics_port is None else "metrics"
-            found.append(ServiceTarget(SYSTEM, name, port, metrics_port(role)))
+            counted = role.scaling is not None and role.scaling.connections is not None
+            interval = _QUICK if counted else INTERVAL
+            found.append(ServiceTarget(SYSTEM, name, port, metrics_port(role), interval))
     return found
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from app.roles import ROLES, Hours, Lag, Rate, Role, Scaling
 from components.kubernetes.autoscaler import Autoscaler, AutoscalerArgs
+from components.kubernetes.monitoring.scrapes import service_monitor
 from components.kubernetes.scaled_object import (
     KafkaTrigger,
     PrometheusTrigger,
@@ -14,6 +15,8 @@ from components.kubernetes.scaled_object import (
     ScaledObjectArgs,
     UtilisationTrigger,
 )
+from infra.settings import parse
+from stacks import monitoring
 from stacks.scaling import Brokers, scaler
 
 Record = Callable[[Callable[[], object]], Any]
@@ -288,3 +291,14 @@ def test_a_kafka_trigger_speaks_what_kafka_4_understands(record: Record) -> None
     spec = record(lambda: ScaledObject("x", args)).one("ScaledObject")["spec"]
     major, minor, _ = (int(part) for part in trigger(spec, "lag")["metadata"]["version"].split("."))
     assert (major, minor) >= (2, 1)
+
+
+def test_what_scales_by_connections_is_read_more_often() -> None:
+    settings = parse({"platform": "local"}, file="Pulumi.test.yaml")
+    monitors = {target.name: service_monitor(target) for target in monitoring.targets(settings)}
+    paces = {
+        name: (monitor["endpoints"][0]["interval"], monitor["endpoints"][0]["scrapeTimeout"])
+        for name, monitor in monitors.items()
+    }
+    assert paces["price-service"] == ("5s", "5s")
+    assert {pace for name, pace in paces.items() if name != "price-service"} == {("15s", "10s")}

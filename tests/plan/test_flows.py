@@ -59,7 +59,7 @@ ALLOWED = {
     ("migrate", "postgresql", 5432),
     ("housekeeping", "postgresql", 5432),
     ("topics", "kafka", 9092),
-    ("keda-operator", "kafka", 9092),
+    ("keda", "kafka", 9092),
     ("prometheus", "gateway", 9081),
     ("prometheus", "auth", 8086),
     ("prometheus", "frontend", 3000),
@@ -74,7 +74,7 @@ ALLOWED = {
     ("prometheus", "prometheus", 9090),
     ("prometheus", "alertmanager", 9093),
 }
-OUTSIDE = {"envoy", "keda-operator"}
+OUTSIDE = {"envoy", "keda"}
 """Where flows begin that no policy here lets out."""
 SCRAPED = {
     ("prometheus", "keda", 8080),

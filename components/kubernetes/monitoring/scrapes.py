@@ -38,6 +38,8 @@ class ServiceTarget:
     """Name of the Service's port that answers /metrics."""
     number: int
     """Port of the pods."""
+    interval: str = INTERVAL
+    """How often it is read."""
 
 
 @dataclass(frozen=True, order=True)
@@ -64,7 +66,7 @@ def service_monitor(target: ServiceTarget) -> dict[str, Any]:
         "jobLabel": NAME_LABEL,
         "namespaceSelector": {"matchNames": [target.namespace]},
         "selector": {"matchLabels": selector(target.name)},
-        "endpoints": [{"port": target.port, "path": "/metrics", **_pace()}],
+        "endpoints": [{"port": target.port, "path": "/metrics", **_pace(target.interval)}],
     }
 
 
@@ -96,8 +98,10 @@ def kubelet(*, verified: bool) -> dict[str, Any]:
     }
 
 
-def _pace() -> dict[str, Any]:
-    return {"interval": INTERVAL, "scrapeTimeout": TIMEOUT, "honorLabels": True}
+def _pace(interval: str = INTERVAL) -> dict[str, Any]:
+    # A timeout must not be above the interval.
+    timeout = TIMEOUT if interval == INTERVAL else interval
+    return {"interval": interval, "scrapeTimeout": timeout, "honorLabels": True}
 
 
 def _of_kubelet(path: str, kept: Sequence[str], *, verified: bool) -> dict[str, Any]:
