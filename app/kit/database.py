@@ -121,8 +121,8 @@ class Database:
 
 
 def _is_refused(error: DBAPIError) -> bool:
-    """Whether nobody is let in, by the SQLSTATE: class 28, as while a rotated password is on its way here, and
-    57P, as while the server is stopped or starts."""
+    """Whether nobody is let in, by the SQLSTATE: class 28, as while a rotated password is on its way here,
+    and 57P, as while the server is stopped or starts."""
     return str(getattr(error.orig, "sqlstate", "")).startswith(("28", "57P"))
 
 

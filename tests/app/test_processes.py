@@ -137,7 +137,7 @@ def test_reads_through_the_gateway(deployment: Deployment) -> None:
 
 
 async def test_a_killed_collector_is_followed_by_an_epoch_of_its_own(deployment: Deployment) -> None:
-    """Nobody knows what the killed one still numbered; whoever hands over leaves its epoch to its successor."""
+    """Nobody knows what the killed one still numbered; one that hands over leaves its epoch."""
     async with following_stream(deployment) as found:
         before = dict(found.seen)
         deployment.restart("price-collector")
