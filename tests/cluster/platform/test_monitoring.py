@@ -1,0 +1,80 @@
+"""Monitoring on the cluster: everything answers, every query is understood, an alert arrives."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from components.kubernetes.monitoring import data
+from stacks.monitoring import ADDONS
+from tests.cluster.platform.conftest import Platform
+
+pytestmark = pytest.mark.cluster
+
+MONITORING = ("-n", "trading-monitoring")
+ALWAYS = (
+    'sum(websocket_connections_active{service="price-service"})',
+    'count(up{job="price-service"})',
+    'avg(rate(container_cpu_usage_seconds_total{pod=~"price-service.*", container="price-service"}[5m]))'
+    " * 100",
+    'avg(container_memory_usage_bytes{pod=~"price-service.*", container="price-service"}) / 1024 / 1024',
+    'rate(websocket_messages_published_total{service="price-service"}[1m])',
+    'count by (job) (up{namespace="trading-system"})',
+    "max by (job) (role_ready)",
+    "sum(matching_leader)",
+    "sum by (topic, group) (bus_consumer_lag)",
+)
+"""Queries of dashboards that have data without anybody's doing."""
+
+
+def _ask(platform: Platform, query: str) -> Any:
+    """Answer of the cluster's Prometheus; an error of the query fails the command."""
+    inside = ("exec", *MONITORING, "prometheus-prometheus-0", "-c", "prometheus", "--", "promtool")
+    told = platform.cluster.kubectl(*inside, "query", "instant", "-o", "json", "http://localhost:9090", query)
+    return json.loads(told)
+
+
+def _queries() -> Iterator[str]:
+    for dashboard in data.dashboards().values():
+        yield from (target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
+    for content in data.rules().values():
+        yield from (rule["expr"] for group in content["groups"] for rule in group["rules"])
+
+
+def test_every_target_answers(platform: Platform, eventually: Callable[..., None]) -> None:
+    def missing() -> set[str]:
+        answer = _ask(platform, "up")
+        answering = {item["metric"]["job"] for item in answer if item["value"][1] == "1"}
+        wanted = {"prometheus", "alertmanager", "kubelet", "gateway", "price-service", "matching-engine"}
+        wanted |= {addon.values[0] for addon in ADDONS}
+        silent = {item["metric"]["job"] for item in answer if item["value"][1] != "1"}
+        return (wanted - answering) | silent
+
+    eventually(lambda: not missing(), seconds=180)
+
+
+def test_every_query_is_understood_and_those_that_must_have_data(
+    platform: Platform, eventually: Callable[..., None]
+) -> None:
+    asked = list(_queries())
+    for query in asked:
+        _ask(platform, query)
+    assert set(ALWAYS) <= set(asked)
+    eventually(lambda: all(_ask(platform, query) for query in ALWAYS), seconds=120)
+
+
+def test_an_alert_arrives(platform: Platform, eventually: Callable[..., None]) -> None:
+    paused = "autoscaling.keda.sh/paused-replicas"
+    scaled = ("annotate", "-n", "trading-system", "scaledobject/price-service")
+    inside = ("exec", *MONITORING, "alertmanager-alertmanager-0", "-c", "alertmanager", "--")
+    query = ("amtool", "--alertmanager.url=http://localhost:9093", "alert", "query", "-o", "json")
+
+    def arrived() -> Any:
+        return json.loads(platform.cluster.kubectl(*inside, *query, "alertname=PriceServiceDown"))
+
+    platform.cluster.kubectl(*scaled, f"{paused}=0", "--overwrite")
+    try:
+        eventually(arrived, seconds=300)
+    finally:
+        platform.cluster.kubectl(*scaled, f"{paused}-")
