@@ -225,7 +225,7 @@ ROLES: dict[str, Role] = {
                 maximum=20,
                 connections=400,
                 backlog=1000,
-                # Who is connected stays: a window would only keep them waiting (docs/decisions/0009).
+                # Who is connected stays: a window would only keep them waiting (docs/decisions/0010).
                 added=replace(ADDED, window_seconds=0),
                 removed=REMOVED_ONE_BY_ONE,
                 fallback_replicas=5,

@@ -13,6 +13,7 @@ from app.kit.bus import Bus, Subscription
 from app.kit.errors import Unavailable
 from app.matching_client.commands import PublishedBooks
 from app.price_service.depth import Depth
+from app.price_service.streams import GATHER
 
 _BATCH: Final = 1000
 _FIRST_PAUSE: Final = 0.5
@@ -55,7 +56,7 @@ class DepthFollower:
 
     async def _follow(self, subscription: Subscription) -> None:
         while True:
-            found = list(payloads(await subscription.batch(_BATCH, seconds=1.0), BookUpdated))
+            found = list(payloads(await subscription.batch(_BATCH, seconds=1.0, gather=GATHER), BookUpdated))
             self._newest = max((self._newest, *(int(update.epoch) for update in found)))
             self._depth.take(found)
             if self._depth.lost:

@@ -7,7 +7,7 @@ from app.executions import Output, each
 from app.kit.bus import Bus, Message, Subscription
 from app.price_service.executions import Executions
 from app.price_service.hub import Hub
-from app.price_service.streams import Entry
+from app.price_service.streams import GATHER, Entry
 from app.price_service.trades import Trades
 
 _BATCH = 500
@@ -37,7 +37,7 @@ class MatchingFollower:
                 self._executions.interrupted()
             assert self._subscription is not None  # noqa: S101 - opened above
             while True:
-                self.take(await self._subscription.batch(_BATCH, seconds=1.0))
+                self.take(await self._subscription.batch(_BATCH, seconds=1.0, gather=GATHER))
         finally:
             await self.close()
 

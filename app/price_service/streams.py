@@ -22,6 +22,10 @@ Channels made from price ticks need no subscription of their own: see `ticker.Ti
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
+GATHER = 0.005
+"""Seconds that a source waits for more after a first message: a step of the feed then costs each client one
+write, and prices are later by that much."""
+
 
 class Position(NamedTuple):
     """A place in a stream."""

@@ -15,7 +15,7 @@ from app.kit.errors import Unavailable
 from app.price_service.frames import body, text_frame
 from app.price_service.hub import Hub
 from app.price_service.sequence import SequenceTracker, Verdict
-from app.price_service.streams import Entry, symbol_of
+from app.price_service.streams import GATHER, Entry, symbol_of
 from app.prices import read_latest
 
 CHANNEL = "ticker"
@@ -108,7 +108,8 @@ class TickFollower:
                 await self.open()
             assert self._subscription is not None  # noqa: S101 - opened above
             while True:
-                self.take(payloads(await self._subscription.batch(_BATCH, seconds=1.0), PriceTick))
+                messages = await self._subscription.batch(_BATCH, seconds=1.0, gather=GATHER)
+                self.take(payloads(messages, PriceTick))
         finally:
             await self.close()
 

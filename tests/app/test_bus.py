@@ -107,6 +107,16 @@ async def test_limit_holds(bus: Bus, topic: str) -> None:
     await subscription.close()
 
 
+async def test_what_comes_a_little_later_is_waited_for(bus: Bus, topic: str) -> None:
+    subscription = await bus.subscribe([topic], "patient")
+    await bus.publish(topic, records(1))
+    reading = asyncio.create_task(subscription.batch(limit=2, seconds=SECONDS, gather=SECONDS))
+    await bus.publish(topic, records(1))
+    async with asyncio.timeout(SECONDS):
+        assert len(await reading) == 2, "the limit ends the wait"
+    await subscription.close()
+
+
 async def test_a_missing_topic_is_unavailable(bus: Bus) -> None:
     with pytest.raises(Unavailable, match="no-such-topic"):
         await bus.subscribe(["no-such-topic"], "readers")

@@ -254,7 +254,7 @@ class BreakingBus(MemoryBus):
 
 
 class Broken:
-    async def batch(self, limit: int, seconds: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float, gather: float = 0.0) -> list[Message]:
         raise Unavailable("bus", "broken")
 
     async def commit(self, messages: Sequence[Message]) -> None: ...

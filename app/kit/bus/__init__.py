@@ -36,8 +36,11 @@ class Topic:
 class Subscription(Protocol):
     """One consumer of some topics."""
 
-    async def batch(self, limit: int, seconds: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float, gather: float = 0.0) -> list[Message]:
         """Up to `limit` messages; waits at most `seconds` for the first one.
+
+        `gather` is the time in seconds for which others are waited for after it: what was published together
+        reaches a consumer in several parts.
 
         Raises:
             Unavailable: the subscription is broken and has to be opened anew.

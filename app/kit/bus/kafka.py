@@ -66,13 +66,13 @@ class _KafkaSubscription(Subscription):
         """Let the thread do something with the consumer."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._consumer)
 
-    async def batch(self, limit: int, seconds: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float, gather: float = 0.0) -> list[Message]:
         def receive(consumer: Consumer) -> list[KafkaMessage]:
-            # Waits for the first message only: `consume` would wait for all `limit` of them.
+            # `consume` by itself would wait `seconds` for all `limit` of them.
             first = consumer.poll(seconds)
             if first is None or limit == 1:
                 return [] if first is None else [first]
-            return [first, *consumer.consume(limit - 1, 0)]
+            return [first, *consumer.consume(limit - 1, gather)]
 
         received = await self.call(receive)
         messages = []

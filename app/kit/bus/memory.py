@@ -42,17 +42,24 @@ class _MemorySubscription(Subscription):
         self.positions: dict[tuple[str, int], int] = {}
         self.news = asyncio.Event()
 
-    async def batch(self, limit: int, seconds: float) -> list[Message]:
-        found = self._read(limit)
-        if not found:
-            self.news.clear()
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.news.wait()
-            except TimeoutError:
-                return []
-            found = self._read(limit)
+    async def batch(self, limit: int, seconds: float, gather: float = 0.0) -> list[Message]:
+        found = self._read(limit) or await self._next(limit, seconds)
+        if found and gather:
+            clock = asyncio.get_running_loop().time
+            end = clock() + gather
+            while len(found) < limit and (left := end - clock()) > 0:
+                found += await self._next(limit - len(found), left)
         return found
+
+    async def _next(self, limit: int, seconds: float) -> list[Message]:
+        """What comes within `seconds`, as soon as it does."""
+        self.news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self.news.wait()
+        except TimeoutError:
+            return []
+        return self._read(limit)
 
     def _read(self, limit: int) -> list[Message]:
         found: list[Message] = []

@@ -70,7 +70,7 @@ class _Given(Subscription):
     given: list[Message]
     is_read: bool = False
 
-    async def batch(self, limit: int, seconds: float) -> list[Message]:
+    async def batch(self, limit: int, seconds: float, gather: float = 0.0) -> list[Message]:
         if self.is_read:
             raise Pause
         self.is_read = True
