@@ -38,7 +38,7 @@ _ENVOY = Resources(cpu_request="100m", cpu_limit="2", memory_request="128Mi", me
 
 _IMAGES = monitoring.Images(
     prometheus=catalog.reference("prometheus"),
-    prometheus_version="2.42.0",
+    prometheus_version="3.14.0",
     alertmanager=catalog.reference("alertmanager"),
     alertmanager_version="0.25.0",
 )

