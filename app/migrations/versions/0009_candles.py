@@ -7,6 +7,7 @@ may create it.
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +23,7 @@ _CHUNK = 2_592_000
 _COLUMNS = "symbol, start, open, high, low, close, volume, trades, closed"
 
 
-def _columns() -> list[sa.Column[object]]:
+def _columns() -> list[sa.Column[Any]]:
     numbers = ("open", "high", "low", "close", "volume", "trades")
     return [
         sa.Column("symbol", sa.String(20), primary_key=True),

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.auth import accounts
-from app.kit.addresses import client_address
 from app.auth.context import AuthContext
 from app.auth.models import UserRow
+from app.kit.addresses import client_address
 from app.kit.problems import Problem
 from tests.app.auth.conftest import EMAIL, OTHER_PASSWORD, PASSWORD, Auth
 
