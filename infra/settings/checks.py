@@ -153,6 +153,21 @@ def _metrics_have_room(settings: StackSettings) -> Iterator[Problem]:
     yield from requests_within_limits("monitoring", monitoring_resources(settings)["prometheus"])
 
 
+@reads(StackSettings, "monitoring", "services", "platform")
+def _autoscalers_have_their_metrics(settings: StackSettings) -> Iterator[Problem]:
+    if settings.monitoring.enabled:
+        return
+    scalings = {name: item.scaling for name, item in sorted(workloads(settings).items()) if item.scaling}
+    blind = [
+        name
+        for name, scaling in scalings.items()
+        if scaling.connections or scaling.requests_per_second or scaling.backlog
+    ]
+    if blind:
+        allowed = f"true, or a number of replicas for {', '.join(blind)}, whose autoscalers ask Prometheus"
+        yield Problem("monitoring.enabled", "false", allowed)
+
+
 @reads(StackSettings, "monitoring", "limitRange")
 def _prometheus_fits_the_limit_range(settings: StackSettings) -> Iterator[Problem]:
     yield from limits_within(settings.limit_range, "monitoring", monitoring_resources(settings)["prometheus"])

@@ -269,8 +269,9 @@ def _origin(value: object) -> str:
 class EnvoySettings(Section):
     """How many Envoys there are."""
 
-    minimum: Annotated[int, whole(1, 50)] = 1
-    maximum: Annotated[int, whole(1, 50)] = 1
+    minimum: Annotated[int, whole(1, 10)] = 1
+    maximum: Annotated[int, whole(1, 10)] = 1
+    """More than ten of 2.5 GiB each do not fit into the quota of an add-on's namespace."""
 
 
 class EdgeSettings(Section):

@@ -134,6 +134,15 @@ def test_an_installation_that_is_not_ours_is_left_alone() -> None:
     assert cluster.applied == 0
 
 
+def test_metrics_that_another_installation_answers_are_not_taken_over() -> None:
+    cluster = Recorder()
+    name = "v1beta1.external.metrics.k8s.io"
+    cluster.objects["APIService", "", name] = {"kind": "APIService", "metadata": {"name": name}}
+    with pytest.raises(TradestackError, match=f"APIService {name} that Tradestack did not make"):
+        platform.ensure(cluster, QUIET)  # type: ignore[arg-type]
+    assert cluster.applied == 0
+
+
 def test_definitions_lose_their_descriptions_but_no_property_of_that_name() -> None:
     schema = {
         "description": "Text.",

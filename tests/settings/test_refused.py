@@ -100,6 +100,17 @@ BAD: list[tuple[str, str, str]] = [
         "websocketTimeout, corsOrigins, internalNetworks, replicas; did you mean 'requestsPerSecond'?)",
     ),
     (
+        "autoscalers that nobody tells",
+        "monitoring: {enabled: false}",
+        "monitoring.enabled: false (allowed: true, or a number of replicas for order, price-service, whose "
+        "autoscalers ask Prometheus)",
+    ),
+    (
+        "more Envoys than their namespace holds",
+        "edge: {replicas: {minimum: 2, maximum: 20}}",
+        "edge.replicas.maximum: 20 (allowed: a whole number from 1 to 10)",
+    ),
+    (
         "metrics without room",
         "monitoring: {storage: 100Mi}",
         "monitoring.storage: 100Mi (allowed: at least 512Mi)",

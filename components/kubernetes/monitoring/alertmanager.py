@@ -52,7 +52,7 @@ def routing(receiver: Receiver | None) -> dict[str, Any]:
     """Spec of the AlertmanagerConfig.
 
     Waits and repetition are those that Alertmanager's documentation recommends; a critical alert holds back
-    the warnings about the same job.
+    the warnings about the same job. Alerts about no job hold nothing back: a label that both lack is equal.
     """
     name = NOBODY if receiver is None else "people"
     return {
@@ -65,9 +65,12 @@ def routing(receiver: Receiver | None) -> dict[str, Any]:
         },
         "inhibitRules": [
             {
-                "sourceMatch": [{"name": "severity", "value": "critical", "matchType": "="}],
+                "sourceMatch": [
+                    {"name": "severity", "value": "critical", "matchType": "="},
+                    {"name": "job", "value": "", "matchType": "!="},
+                ],
                 "targetMatch": [{"name": "severity", "value": "warning", "matchType": "="}],
-                "equal": ["alertname", "job"],
+                "equal": ["job"],
             }
         ],
         "receivers": [{"name": name, **_receiver(receiver)}],

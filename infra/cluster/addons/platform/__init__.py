@@ -140,13 +140,20 @@ def _same(addon: Addon, rendered: Iterable[Mapping[str, Any]], live: _Live) -> b
     """Whether what the cluster has was applied from `rendered`.
 
     Raises:
-        TradestackError: the cluster has a controller of that name that is not ours.
+        TradestackError: the cluster has a controller of that name, or its API, and it is not ours.
     """
     wanted = {
         item["metadata"]["name"]: item["metadata"]["annotations"][_CONTENT]
         for item in rendered
         if item["kind"] == "Deployment"
     }
+    served = None if addon.api is None else live.get(("APIService", "", addon.api))
+    if served is not None and _LABEL not in served["metadata"].get("labels", {}):
+        raise TradestackError(
+            f"the cluster has an APIService {addon.api} that Tradestack did not make",
+            hint=f"remove the installation that answers it, such as another {addon.name}, or choose another "
+            "cluster",
+        )
     for name in addon.deployments:
         found = live.get(("Deployment", addon.namespace, name))
         if found is None:
@@ -158,7 +165,7 @@ def _same(addon: Addon, rendered: Iterable[Mapping[str, Any]], live: _Live) -> b
             )
         if found["metadata"].get("annotations", {}).get(_CONTENT) != wanted[name]:
             return False
-    return addon.api is None or ("APIService", "", addon.api) in live
+    return addon.api is None or served is not None
 
 
 def _works(addon: Addon, live: _Live) -> bool:
