@@ -283,6 +283,8 @@ def _kubelet(instance: Instance, plan: AddressPlan, authority: Authority, kubeco
         f"--cert-dir={instance.pki}",
         f"--hostname-override={instance.name}",
         f"--node-ip={plan.node}",
+        # Without it cAdvisor asks the machine's own containerd, and containers have no names in its metrics.
+        f"--containerd={instance.containerd_socket}",
     ]
     ready = partial(_answers, "http://127.0.0.1:10248/healthz")
     return Component("kubelet", command, ready, _go_memory(limit_mib=192, gc_percent=50))
