@@ -13,9 +13,8 @@ SYSTEM, DATA, MONITORING = "trading-system", "trading-data", "trading-monitoring
 SCRAPER = Pods(MONITORING, PROMETHEUS.name)
 """What reads the metrics of every role."""
 
-
-_SCALER = Space("keda")
-"""What asks the brokers how far consumer groups are behind."""
+KEDA = Space("keda")
+"""What asks Prometheus for metrics, and the brokers how far consumer groups are behind."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def backend_policies() -> dict[str, NetworkPolicyArgs]:
                 for role in cluster_roles(cloud=False).values()
                 if need in role.needs
             ]
-            + ([Allow(_SCALER, backend.port)] if need is Need.BUS else []),
+            + ([Allow(KEDA, backend.port)] if need is Need.BUS else []),
         )
         for need, backend in BACKENDS.items()
     }

@@ -42,7 +42,7 @@ _IMAGES = monitoring.Images(
     alertmanager=catalog.reference("alertmanager"),
     alertmanager_version="0.25.0",
 )
-"""Debian 12's own."""
+"""Those that are in our images: Prometheus as its module says, Alertmanager as Debian 12 has it."""
 
 
 def build(settings: LocalSettings) -> Outputs:

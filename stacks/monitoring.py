@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from pulumi import Input, Resource, ResourceOptions
 
 from app.roles import Kind, Role
+from components.kubernetes.addon_namespace import POD_IDENTITY_AGENT as AGENT_NETWORK
+from components.kubernetes.addon_namespace import PRIVATE
+from components.kubernetes.edge import METRICS_PATH, METRICS_PORT, PODS
+from components.kubernetes.edge import NAMESPACE as ENVOY
 from components.kubernetes.monitoring import (
     ALERTMANAGER,
     PROMETHEUS,
@@ -24,18 +28,14 @@ from components.kubernetes.monitoring.scrapes import INTERVAL, KUBELET_PORT
 from components.kubernetes.network_policy import Allow, Network, NetworkPolicy, NetworkPolicyArgs, Pods, Space
 from infra.settings import StackSettings
 from infra.settings.workloads import monitoring_resources, workloads
-from stacks.flows import MONITORING, SCRAPER, SYSTEM
-
-KEDA = "keda"
-ENVOY = "envoy-gateway-system"
-"""Namespaces of add-ons that have metrics of their own."""
+from stacks.flows import KEDA, MONITORING, SCRAPER, SYSTEM
 
 ADDONS = (
-    AddonTarget("envoy", ENVOY, "app.kubernetes.io/name", ("envoy",), number=19001, path="/stats/prometheus"),
+    AddonTarget("envoy", ENVOY, "app.kubernetes.io/name", (PODS,), number=METRICS_PORT, path=METRICS_PATH),
     # The chart and the project's own manifests call the metrics server differently.
     AddonTarget(
         "keda",
-        KEDA,
+        KEDA.namespace,
         "app",
         ("keda-operator", "keda-operator-metrics-apiserver", "keda-metrics-apiserver"),
         number=8080,
@@ -44,11 +44,10 @@ ADDONS = (
 
 _QUICK = "5s"
 """Interval for roles that are scaled by their connections: it is part of what their clients wait for."""
-_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
-"""Private networks (RFC 1918), in which nodes and the API server are."""
 _API_PORTS = (443, 6443)
 _ANYWHERE = Network("0.0.0.0/0")
-_POD_IDENTITY_AGENT = Allow(Network("169.254.170.23/32"), 80)
+POD_IDENTITY_AGENT = Allow(Network(AGENT_NETWORK), 80)
+"""Where pods fetch the credentials of their role (EKS user guide, 'Pod Identity Agent')."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +101,15 @@ def monitoring_policies(settings: StackSettings, receiver: Receiver | None) -> d
     alertmanager = Pods(MONITORING, ALERTMANAGER.name)
     reads = [Allow(Pods(target.namespace, target.name), target.number) for target in targets(settings)]
     reads += [Allow(Space(addon.namespace), addon.number) for addon in ADDONS]
-    reads += [Allow(Network(cidr), port) for cidr in _PRIVATE for port in (KUBELET_PORT, *_API_PORTS)]
+    # Nodes and the API server are in private networks.
+    reads += [Allow(Network(cidr), port) for cidr in PRIVATE for port in (KUBELET_PORT, *_API_PORTS)]
     told = [] if receiver is None else [Allow(_ANYWHERE, receiver.port)]
     if isinstance(receiver, Topic):
-        told.append(_POD_IDENTITY_AGENT)
+        told.append(POD_IDENTITY_AGENT)
     return {
         PROMETHEUS.name: NetworkPolicyArgs(
             namespace=MONITORING,
-            ingress=[Allow(SCRAPER, PROMETHEUS.port), Allow(Space(KEDA), PROMETHEUS.port)],
+            ingress=[Allow(SCRAPER, PROMETHEUS.port), Allow(KEDA, PROMETHEUS.port)],
             egress=[Allow(SCRAPER, PROMETHEUS.port), Allow(alertmanager, ALERTMANAGER.port), *reads],
         ),
         ALERTMANAGER.name: NetworkPolicyArgs(

@@ -8,6 +8,7 @@ from pulumi import Input
 from app.roles import Role, Scaling
 from components.kubernetes.autoscaler import AutoscalerArgs
 from components.kubernetes.meta import host
+from components.kubernetes.monitoring import PROMETHEUS as SERVER
 from components.kubernetes.scaled_object import (
     KafkaTrigger,
     PrometheusTrigger,
@@ -17,7 +18,7 @@ from components.kubernetes.scaled_object import (
 )
 from stacks.flows import MONITORING, SYSTEM
 
-PROMETHEUS = f"http://{host('prometheus', MONITORING)}:9090"
+PROMETHEUS = f"http://{host(SERVER.name, MONITORING)}:{SERVER.port}"
 """Where the metrics of the roles are asked for."""
 
 _FIRST_REPLICA = 100

@@ -41,7 +41,6 @@ from components.kubernetes.external_secrets import (
 )
 from components.kubernetes.meta import labels
 from components.kubernetes.monitoring import ALERTMANAGER, Monitoring, Topic
-from components.kubernetes.network_policy import Allow, Network
 from components.kubernetes.pod import Pool
 from infra.settings import CloudSettings
 from infra.settings.workloads import workloads
@@ -57,8 +56,6 @@ from stacks.scaling import Brokers
 
 _FEED_KEYS = "feed-keys"
 """Secret with the keys of feeds."""
-_POD_IDENTITY_AGENT = Allow(Network("169.254.170.23/32"), 80)
-"""Where pods fetch the credentials of their role (EKS user guide, 'Pod Identity Agent')."""
 _ISSUER = "lets-encrypt"
 _LOAD_BALANCERS = 1
 """Proxies in front of the cluster."""
@@ -261,7 +258,7 @@ def _platform(
         ready=ready,
         brokers=Brokers(data.streaming.bootstrap_brokers, settings.region),
         scalers=[addons.releases[charts.KEDA]],
-        peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], _POD_IDENTITY_AGENT]},
+        peers={**data.peers, Need.BUS: [*data.peers[Need.BUS], monitoring.POD_IDENTITY_AGENT]},
         environment={
             "APP_BUS_SECURITY": "msk-iam",
             "APP_AWS_REGION": settings.region,
