@@ -119,7 +119,10 @@ class EdgeArgs:
 
 
 class Edge(ComponentResource):
-    """Gateway, routes and policies; the component's name is that of the Gateway and of its class."""
+    """Gateway, routes and policies; the component's name is that of the Gateway and of its class.
+
+    A route comes after the policies that guard it and goes before them, so that it never is open to all.
+    """
 
     def __init__(self, name: str, args: EdgeArgs, opts: ResourceOptions | None = None) -> None:
         _check(args)
@@ -131,10 +134,10 @@ class Edge(ComponentResource):
             "GatewayClass", name, {"controllerName": _CONTROLLER, "parametersRef": parameters}, after=[proxy]
         )
         gateway = self._make("Gateway", name, self._gateway(), after=[gateway_class], wait="Programmed")
-        self._guard_clients(gateway)
+        guarded = [gateway, *self._guard_clients(gateway)]
         for route, backend in args.backends.items():
-            self._make_route(f"{name}-{route}", backend, gateway)
-        self._hide(f"{name}-hidden", gateway)
+            self._make_route(f"{name}-{route}", backend, guarded)
+        self._hide(f"{name}-hidden", guarded)
         self.register_outputs({})
 
     def _make(
@@ -180,8 +183,8 @@ class Edge(ComponentResource):
             listeners.append(item)
         return {"gatewayClassName": self._name, "listeners": listeners}
 
-    def _guard_clients(self, gateway: CustomResource) -> None:
-        args = self._args
+    def _guard_clients(self, gateway: CustomResource) -> list[CustomResource]:
+        args, made = self._args, []
         for listener in _listeners(args):
             spec = policies.client_policy(
                 args.limits,
@@ -191,38 +194,41 @@ class Edge(ComponentResource):
             )
             target = {**_target("Gateway", self._name), "sectionName": listener}
             name = f"{self._name}-{listener}"
-            self._make("ClientTrafficPolicy", name, {"targetRefs": [target], **spec}, after=[gateway])
+            policy = {"targetRefs": [target], **spec}
+            made.append(self._make("ClientTrafficPolicy", name, policy, after=[gateway]))
         checks = policies.security_policy(args.origins, args.clients)
         if checks is not None:
             target = _target("Gateway", self._name)
-            self._make("SecurityPolicy", self._name, {"targetRefs": [target], **checks}, after=[gateway])
+            policy = {"targetRefs": [target], **checks}
+            made.append(self._make("SecurityPolicy", self._name, policy, after=[gateway]))
+        return made
 
-    def _make_route(self, name: str, backend: Backend, gateway: CustomResource) -> None:
+    def _make_route(self, name: str, backend: Backend, guarded: Sequence[CustomResource]) -> None:
         rule = {
             "matches": [{"path": {"type": "PathPrefix", "value": backend.path}}],
             "backendRefs": [
                 {"group": "", "kind": "Service", "name": backend.role, "port": backend.port, "weight": 1}
             ],
         }
-        route = self._make("HTTPRoute", name, self._route([rule]), after=[gateway])
         traffic = policies.backend_policy(
             self._args.limits, sticky=backend.sticky, secure=self._args.node_ports is None
         )
         targets = {"targetRefs": [_target("HTTPRoute", name)]}
-        self._make("BackendTrafficPolicy", name, {**targets, **traffic}, after=[route])
+        own = [self._make("BackendTrafficPolicy", name, {**targets, **traffic}, after=guarded)]
         if backend.internal:
             guard = {"authorization": policies.only_from(self._args.internal_networks)}
-            self._make("SecurityPolicy", name, {**targets, **guard}, after=[route])
+            own.append(self._make("SecurityPolicy", name, {**targets, **guard}, after=guarded))
+        self._make("HTTPRoute", name, self._route([rule]), after=[*guarded, *own])
 
-    def _hide(self, name: str, gateway: CustomResource) -> None:
+    def _hide(self, name: str, guarded: Sequence[CustomResource]) -> None:
         """Answer 404 on the paths that are for probes and monitoring."""
-        self._make("HTTPRouteFilter", name, policies.not_found())
+        answer = self._make("HTTPRouteFilter", name, policies.not_found())
         reference = {"group": _ENVOY, "kind": "HTTPRouteFilter", "name": name}
         rule = {
             "matches": [{"path": {"type": "PathPrefix", "value": path}} for path in policies.HIDDEN],
             "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
         }
-        self._make("HTTPRoute", name, self._route([rule]), after=[gateway])
+        self._make("HTTPRoute", name, self._route([rule]), after=[*guarded, answer])
 
     def _route(self, rules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         parent = {"group": _GATEWAY, "kind": "Gateway", "name": self._name}

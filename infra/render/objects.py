@@ -32,6 +32,8 @@ _ORDER = (
     "HorizontalPodAutoscaler",
 )
 _OTHER_KINDS = 900
+_LAST = {"HTTPRoute": 950}
+"""A route without its policies would be open to all."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ class KubernetesObject:
     @cached_property
     def rank(self) -> int:
         """Place of its kind: what others need comes first."""
-        return 10 * (_ORDER.index(self.kind) + 1) if self.kind in _ORDER else _OTHER_KINDS
+        if self.kind in _ORDER:
+            return 10 * (_ORDER.index(self.kind) + 1)
+        return _LAST.get(self.kind, _OTHER_KINDS)
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""

@@ -20,6 +20,7 @@ import stacks
 from infra.errors import TradestackError
 from infra.plan import Plan, PlannedResource, Secret, masked, run, show, stackfile
 from infra.plan.monitor import reference
+from infra.render.objects import objects
 from infra.settings import parse
 
 SNAPSHOT = Path(__file__).parent / "urns.local.txt"
@@ -53,6 +54,24 @@ def test_data_services_come_before_tasks_before_services(local_plan: Plan) -> No
     order += [("StatefulSet", "postgresql"), ("Job", "migrate"), ("Deployment", "gateway")]
     order += [("HorizontalPodAutoscaler", "gateway")]
     assert [position[key] for key in order] == sorted(position[key] for key in order)
+
+
+def test_no_route_is_there_before_its_policies_or_after_them(local_plan: Plan) -> None:
+    """Without the engine in the order of objects; with it by dependencies, which it deletes in reverse."""
+    policies = {"BackendTrafficPolicy", "ClientTrafficPolicy", "SecurityPolicy"}
+    kinds = [item.kind for item in objects(local_plan) if item.kind in policies | {"HTTPRoute"}]
+    assert kinds.index("HTTPRoute") > max(n for n, kind in enumerate(kinds) if kind in policies)
+    routes = [item for item in local_plan.resources if item.type.endswith(":HTTPRoute")]
+    assert len(routes) == 5
+    for route in routes:
+        guards = {
+            item.urn
+            for item in local_plan.resources
+            if item.type.rsplit(":", 1)[-1] in policies
+            and item.inputs["spec"]["targetRefs"][0]["name"] in {"edge", route.inputs["metadata"]["name"]}
+        }
+        assert len(guards) >= 3
+        assert guards <= set(route.dependencies)
 
 
 def test_every_resource_names_its_provider_and_none_is_a_default(local_plan: Plan) -> None:
