@@ -242,7 +242,7 @@ def duration(seconds: int) -> str:
 
 def _rate_limit(limits: Limits) -> dict[str, Any]:
     """A token bucket for every address, at each Envoy by itself."""
-    every_address = {"sourceCIDR": {"type": "Distinct", "value": _EVERYONE}}
+    every_address = {"sourceCIDR": {"type": "Distinct", "value": _EVERYONE, "invert": False}}
     limit = {"requests": limits.requests_per_second, "unit": "Second"}
     return {"local": {"rules": [{"clientSelectors": [every_address], "limit": limit}]}}
 

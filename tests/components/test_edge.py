@@ -99,7 +99,8 @@ def test_each_address_has_its_own_limit_on_each_route(record: Record, route: str
     assert policy["targetRefs"] == [{"group": GROUP, "kind": "HTTPRoute", "name": f"edge-{route}"}]
     (rule,) = policy["rateLimit"]["local"]["rules"]
     assert rule["limit"] == {"requests": 100, "unit": "Second"}
-    assert rule["clientSelectors"] == [{"sourceCIDR": {"type": "Distinct", "value": "0.0.0.0/0"}}]
+    every_address = {"type": "Distinct", "value": "0.0.0.0/0", "invert": False}
+    assert rule["clientSelectors"] == [{"sourceCIDR": every_address}]
 
 
 @pytest.mark.parametrize("route", ["api", "stream", "web"])
