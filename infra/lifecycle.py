@@ -91,7 +91,11 @@ def up_local(
     prepare(stack, target, steps, settings)
     plan = _plan(stack, target, settings)
     if engine.find() is None:
-        changes = render.apply(plan, target, steps).counts
+        result = render.apply(plan, target, steps)
+        changes = result.counts
+        for change in result.changes:
+            if change.action in ("configured", "pruned"):
+                steps.note(f"  {change.action}: {change.object}")
     else:
         with steps.step("pulumi up", estimate_s=60) as step:
             changes = _engine(stack, target, settings).up(step)

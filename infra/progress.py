@@ -63,6 +63,10 @@ class Steps:
             mark = "[green]✓[/]" if outcome == "done" else "[red]✗[/]"
             self.console.print(f"{mark} {name} [dim]{step.seconds:.1f} s[/]", soft_wrap=True)
 
+    def note(self, text: str) -> None:
+        """Say something that stays on the screen."""
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
     def summary(self, outcome: str) -> None:
         """Print the time of each step, the total and the outcome."""
         for name, seconds in self.timings:

@@ -78,7 +78,7 @@ def test_a_second_up_changes_nothing(platform: Platform) -> None:
             "items"
         ]
     }
-    assert set(json.loads(done.stdout)["changes"]) <= {"unchanged", "same"}
+    assert set(json.loads(done.stdout)["changes"]) <= {"unchanged", "same"}, done.stderr
     assert "no changes" in done.stderr
 
 
