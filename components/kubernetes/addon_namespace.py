@@ -58,11 +58,9 @@ def make_addon_namespace(
 def _ingress(chart: Chart, networks: Sequence[str], monitoring: str) -> list[Any]:
     flows = chart.flows
     rules: list[Any] = [{"from_": [{"pod_selector": {}}]}]
-    if flows.serves:
-        rules.append({"from_": _blocks(networks), "ports": [_tcp()]})
-    elif flows.webhooks:
-        # The API server calls from its interfaces in the cluster's network.
-        rules.append({"from_": _blocks(networks), "ports": [_tcp(port) for port in flows.webhooks]})
+    # The API server calls from its interfaces in the cluster's network.
+    if ports := (*flows.serves, *flows.webhooks):
+        rules.append({"from_": _blocks(networks), "ports": [_tcp(port) for port in ports]})
     if flows.metrics:
         rules.append({"from_": [_namespace(monitoring)], "ports": [_tcp(port) for port in flows.metrics]})
     return rules

@@ -9,6 +9,8 @@ from typing import Any
 
 from pulumi import Input
 
+from components.kubernetes.edge import HTTPS_TARGET
+
 LOAD_BALANCER = "aws-load-balancer-controller"
 EXTERNAL_SECRETS = "external-secrets"
 CERT_MANAGER = "cert-manager"
@@ -38,8 +40,8 @@ class Flows:
     """Ports on which its pods answer /metrics."""
     peers: tuple[str, ...] = ()
     """Namespaces to whose pods it opens connections on any port; to the cluster's networks as well then."""
-    serves: bool = False
-    """Whether its pods take traffic from the cluster's networks on any port."""
+    serves: tuple[int, ...] = ()
+    """Ports on which its pods take traffic from the cluster's networks."""
     name_servers: bool = False
     """Whether it asks name servers anywhere."""
 
@@ -309,7 +311,7 @@ def envoy_gateway(sizing: Sizing) -> Chart:
         chart="oci://docker.io/envoyproxy/gateway-helm",
         version="v1.9.1",
         # Envoy itself runs beside its controller.
-        flows=Flows(webhooks=(9443,), metrics=(19001,), peers=("trading-system",), serves=True),
+        flows=Flows(webhooks=(9443,), metrics=(19001,), peers=("trading-system",), serves=(HTTPS_TARGET,)),
         values={
             "deployment": {
                 "replicas": sizing.replicas,

@@ -105,7 +105,10 @@ def test_namespaces_of_add_ons_are_closed_bounded_and_open_for_what_is_needed(re
         ("0.0.0.0/0", [53, 53]),
     ]
     # Envoy takes what the load balancer sends and passes it on to the platform; it calls AWS for nothing.
-    assert ("10.1.0.0/16", [None]) in _allowed(made, "envoy-gateway-system", "ingress", "from")
+    assert _allowed(made, "envoy-gateway-system", "ingress", "from") == [
+        ("10.1.0.0/16", [10443, 9443]),
+        ("trading-monitoring", [19001]),
+    ]
     assert _allowed(made, "envoy-gateway-system", "egress", "to") == [
         ("0.0.0.0/0", [443]),
         ("trading-system", [None]),
