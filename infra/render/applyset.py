@@ -21,6 +21,8 @@ _MANAGER = "kubectl-applyset"
 _ID_LABEL = "applyset.kubernetes.io/id"
 _MEMBER_LABEL = "applyset.kubernetes.io/part-of"
 _KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
+_NO_KIND = "doesn't have a resource type"
+"""What kubectl says of a kind that the cluster does not know."""
 
 _DEFINITION: Mapping[str, Any] = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -73,13 +75,9 @@ def labelled(plan: Plan, manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def members(plan: Plan, kubectl: Kubectl) -> list[dict[str, Any]]:
     """The objects that the stack has in the cluster; none where it never was applied."""
-    kinds = _kinds(_parent(plan, kubectl))
-    if not kinds:
-        return []
-    found = kubectl.list(
-        ",".join(sorted(kinds)), "--all-namespaces", "-l", f"{_MEMBER_LABEL}={_identity(name(plan))}"
-    )
-    return [item for item in found if not _controlled(item)]
+    kinds = sorted(_kinds(_parent(plan, kubectl)))
+    selector = ("--all-namespaces", "-l", f"{_MEMBER_LABEL}={_identity(name(plan))}")
+    return [item for item in _of_kinds(kubectl, kinds, selector) if not _controlled(item)]
 
 
 def prune(kubectl: Kubectl, stale: Sequence[Mapping[str, Any]]) -> None:
@@ -104,11 +102,25 @@ def remove(plan: Plan, kubectl: Kubectl) -> None:
         kubectl("delete", "crd", _RESOURCE, "--ignore-not-found")
 
 
+def _of_kinds(kubectl: Kubectl, kinds: Sequence[str], selector: Sequence[str]) -> list[dict[str, Any]]:
+    """Objects of these kinds; a kind that the cluster no longer has went with its objects."""
+    if not kinds:
+        return []
+    try:
+        return kubectl.list(",".join(kinds), *selector)
+    except CommandFailed as error:
+        if _NO_KIND not in error.output:
+            raise
+    if len(kinds) == 1:
+        return []
+    return [item for kind in kinds for item in _of_kinds(kubectl, [kind], selector)]
+
+
 def _parent(plan: Plan, kubectl: Kubectl) -> dict[str, Any] | None:
     try:
         found = kubectl.list(_RESOURCE, name(plan))
     except CommandFailed as error:
-        if "doesn't have a resource type" in error.output:
+        if _NO_KIND in error.output:
             return None
         raise TradestackError(f"the cluster does not answer: {error}") from error
     return found[0] if found else None
