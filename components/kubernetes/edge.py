@@ -34,6 +34,9 @@ _LISTENERS = {"http": HTTP_PORT, "https": HTTPS_PORT}
 _RUN_AS = 65532
 _SUCCESSOR_SECONDS = 15
 """Envoy Gateway's startup probe looks every 10 s; a new Envoy is ready some 12 s after it was made."""
+_REGISTERED_SECONDS = 30
+"""After it a load balancer has looked twice at a new Envoy, every 10 s, and sends it requests; until then an
+update must not take the next old one away."""
 _LOG = {
     "time": "%START_TIME%",
     "event": "request",
@@ -278,6 +281,9 @@ def _proxy(args: EdgeArgs) -> dict[str, Any]:
         },
         "container": container,
     }
+    if args.node_ports is None:
+        patch = {"spec": {"minReadySeconds": _REGISTERED_SECONDS}}
+        deployment["patch"] = {"type": "StrategicMerge", "value": patch}
     kubernetes: dict[str, Any] = {
         "envoyDeployment": deployment,
         "envoyService": _service(args),

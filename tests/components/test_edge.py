@@ -210,6 +210,8 @@ def test_behind_a_load_balancer_there_is_https_alone_and_more_than_one_envoy(rec
     assert kubernetes["envoyService"] == {"name": "edge", "type": "ClusterIP"}
     assert (kubernetes["envoyHpa"]["minReplicas"], kubernetes["envoyHpa"]["maxReplicas"]) == (2, 6)
     assert "replicas" not in kubernetes["envoyDeployment"], "the autoscaler owns them"
+    # Two health checks of the load balancer, and some time to register.
+    assert kubernetes["envoyDeployment"]["patch"]["value"] == {"spec": {"minReadySeconds": 30}}
     assert kubernetes["envoyPDB"] == {"name": "edge", "maxUnavailable": 1}
 
 
