@@ -33,8 +33,8 @@ LOGIN_SECONDS = 900.0
 """How long a login holds, as long as an access token: who is locked out sees nothing more after that."""
 _LEAVING_SECONDS = 5.0
 """From the notice that a connection has lasted long enough to its close, for the client to open another."""
-_OVERFLOW_SECONDS = 10.0
-"""Time to read up to the close for a client that was too slow."""
+_GOODBYE_SECONDS = 10.0
+"""Time to read up to our close and to answer it; whatever a client goes on sending, it is gone then."""
 _SILENT_ROUNDS = 3
 """Heartbeats without any sign of the client after which it is gone."""
 NOT_AUTHENTICATED = 4401
@@ -119,9 +119,8 @@ class Connection(WSListener):
         limit = self._server.settings.private_buffer_bytes
         if transport.underlying_transport.get_write_buffer_size() > limit:
             _dropped_overflow.inc()
-            self.close(TOO_SLOW, f"more than {limit} bytes are unread")
             # The close stands behind what is unread; whoever goes on reading learns the reason.
-            asyncio.get_running_loop().call_later(_OVERFLOW_SECONDS, self.hang_up)
+            self.close(TOO_SLOW, f"more than {limit} bytes are unread")
             return
         self.client.write(data)
         published.inc()
@@ -130,9 +129,14 @@ class Connection(WSListener):
         """Say goodbye with a close code; nothing is sent after it."""
         transport = self.transport
         if transport is not None and not transport.is_close_frame_sent:
-            self._server.hub.quiet(self.client)
-            self._log_out()
+            self._quiet()
             transport.send_close(close_code(code), reason)
+            asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, self.hang_up)
+
+    def _quiet(self) -> None:
+        """Send nothing more by itself."""
+        self._server.hub.quiet(self.client)
+        self._log_out()
 
     def hang_up(self) -> None:
         """End the connection, whatever the client does."""
@@ -166,13 +170,13 @@ class Connection(WSListener):
         self.transport = transport
         below = transport.underlying_transport
         self.client.write = below.write
+        self._server.hub.join(self.client)
+        self._server.joined(self)
         limit = self._server.buffer_bytes
         # Without it the kernel would queue megabytes for a slow client, of prices long gone.
         connected: socket.socket = below.get_extra_info("socket")
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limit)
         below.set_write_buffer_limits(high=limit, low=limit // 4)
-        self._server.hub.join(self.client)
-        self._server.joined(self)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called once, however the connection ended."""
@@ -201,6 +205,8 @@ class Connection(WSListener):
         try:
             message = self._reader.take(transport, frame)
             if message is None:
+                if transport.is_close_frame_sent:
+                    self._quiet()
                 return
             if transport.underlying_transport.get_write_buffer_size() > _MAX_UNREAD:
                 raise Refused(WSCloseCode.POLICY_VIOLATION, f"more than {_MAX_UNREAD} bytes are unread")
@@ -253,17 +259,22 @@ class Connection(WSListener):
         if not asked.private.isdisjoint((ORDERS, FILLS)):
             answer["positions"] = executions.positions
         self.write(frame(answer))
+        if session is not None and asked.private:
+            # At first, for what is private is not left out when the socket is full.
+            self._join(session, asked, recovered, missed)
+            if self.session is not session:
+                return
         hub.subscribe(
             self.client,
             asked.streams,
             {stream: place if recovered[stream] else None for stream, place in asked.resume.items()},
         )
-        if session is not None and asked.private:
-            self._join(session, asked, recovered, missed)
 
     def _join(
         self, session: Session, asked: Change, recovered: dict[str, bool], missed: dict[str, list[bytes]]
     ) -> None:
+        for channel in asked.private:
+            session.ahead.pop(channel, None)
         for channel, positions in asked.positions.items():
             if recovered[channel]:
                 session.resumed = True
@@ -276,6 +287,8 @@ class Connection(WSListener):
                 }
             elif channel != PORTFOLIO:
                 self.push(frame({"type": "resync", "reason": "not-recovered", "stream": channel}))
+        if self.session is not session:
+            return  # what was missed was too much for its socket: it is closed and logged out
         subscriptions.inc(len(asked.private - session.private))
         session.private |= asked.private
         if not asked.private.isdisjoint((ORDERS, FILLS)):
@@ -311,6 +324,8 @@ class Connection(WSListener):
             self.write(error_frame("unavailable", f"The {error.service} does not answer now; try again."))
         finally:
             self._login, waiting, self._later = None, self._later or [], None
+        if self.transport is None or self.transport.is_close_frame_sent:
+            return
         for number, message in enumerate(waiting):
             if self._later is not None:  # one of them is a login, too
                 self._later += waiting[number:]

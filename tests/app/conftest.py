@@ -14,6 +14,7 @@ from app.kit.cache import Cache
 from app.kit.cache.memory import MemoryCache
 from app.kit.cache.redis import RedisCache
 from app.kit.database import Database
+from app.price_service import hub
 from infra.servers.backing import Postgresql, Redis, RedisCluster
 from tests.servers.fixtures import kafka, postgresql, redis, redis_cluster
 
@@ -25,6 +26,13 @@ def _empty_topics(request: pytest.FixtureRequest) -> None:
     """Tests share one Kafka, and followers of a new database would read what earlier tests left unread."""
     if "[" in request.node.name and ("servers" in request.node.name or "kafka" in request.node.name):
         request.getfixturevalue("kafka").forget()
+
+
+@pytest.fixture(autouse=True)
+def _no_connections() -> None:
+    """Metrics are the process's: clients of a hub that an earlier test never let go would be counted."""
+    hub.connections.set(0)
+    hub.subscriptions.set(0)
 
 
 @pytest.fixture(params=["memory", "kafka"])

@@ -84,5 +84,11 @@ async def closed(client: ClientConnection) -> tuple[int, str, list[dict[str, Any
     return client.close_code, client.close_reason or "", heard
 
 
+async def metric(platform: Platform, name: str) -> float:
+    """The value of the first sample whose name and labels begin so."""
+    lines = (await platform.get(ROLE, "/metrics")).text.splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
 def numbers(messages: Sequence[dict[str, Any]]) -> list[int]:
     return [message["seq"] for message in messages]

@@ -1,6 +1,7 @@
 """Bounds of what one client costs, how long a connection lasts, and what the metrics say."""
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from tests.app.outputs import output, trade
 from tests.app.platform import running
-from tests.app.price_service.replicas import answer, ask, client, closed, decided, hear, prices
+from tests.app.price_service.replicas import answer, ask, client, closed, decided, hear, metric, prices
 from tests.app.ticks import tick
 
 
@@ -52,6 +53,34 @@ async def test_an_old_connection_is_told_and_then_closed(
         assert (await hear(connection))["type"] == "snapshot"
         code, _, _ = await closed(connection)
         assert code == 1012
+
+
+async def test_who_does_not_go_when_told_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_HEARTBEAT_SECONDS", "0.1")
+    monkeypatch.setenv("APP_CONNECTION_SECONDS", "0.1")
+    monkeypatch.setattr("app.price_service.endpoints._LEAVING_SECONDS", 0.1)
+    monkeypatch.setattr("app.price_service.endpoints._GOODBYE_SECONDS", 0.3)
+    async with running(tmp_path, "price-service") as platform:
+        url = platform.url("price-service")
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(
+            b"GET /ws HTTP/1.1\r\nHost: here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        ping = b'{"op":"ping"}'
+        heard = b""
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                while found := await reader.read(65536):
+                    heard += found
+                    # It answers whatever comes, but no close.
+                    writer.write(bytes((0x81, 0x80 | len(ping), 0, 0, 0, 0)) + ping)
+                    await asyncio.sleep(0.05)
+        assert b"come back" in heard
+        assert await metric(platform, 'websocket_connections_active{service="price-service"}') == 0
+        writer.close()
 
 
 async def test_connections_of_one_address_are_bounded(
@@ -118,6 +147,7 @@ async def test_a_slow_client_learns_that_trades_were_left_out(tmp_path: Path) ->
         narrow.connect(("127.0.0.1", int(platform.url("price-service").rpartition(":")[2])))
         slow = await platform.websocket("price-service", max_queue=1, sock=narrow)
         await answer(slow, "subscribe", symbols=["BTC-USD"], channels=["trades"])
+        dropped = await metric(platform, 'websocket_messages_dropped_total{reason="slow"}')
         total = 5000
         for first in range(1, total + 1, 100):
             await decided(platform, output([trade(number) for number in range(first, first + 100)]))
@@ -134,8 +164,7 @@ async def test_a_slow_client_learns_that_trades_were_left_out(tmp_path: Path) ->
                     assert message["seq"] == last + 1
                 last = message["seq"]
         assert slow_gaps
-        metrics = (await platform.get("price-service", "/metrics")).text
-        assert 'websocket_messages_dropped_total{reason="slow"}' in metrics
+        assert await metric(platform, 'websocket_messages_dropped_total{reason="slow"}') > dropped
         await slow.close()
 
 

@@ -1,5 +1,6 @@
 """What is a user's own: orders, fills and the worth of the account, behind a token of a minute."""
 
+import asyncio
 import json
 import socket
 import time
@@ -22,7 +23,17 @@ from tests.app.auth.issuer import Issuer, publishing
 from tests.app.outputs import accepted, entries, output, trade
 from tests.app.platform import Platform, running
 from tests.app.portfolio.conftest import deposit
-from tests.app.price_service.replicas import another, answer, ask, client, closed, decided, hear, prices
+from tests.app.price_service.replicas import (
+    another,
+    answer,
+    ask,
+    client,
+    closed,
+    decided,
+    hear,
+    metric,
+    prices,
+)
 from tests.app.ticks import tick
 
 PRIVATE = ["orders", "fills"]
@@ -196,6 +207,38 @@ async def test_what_is_private_is_never_conflated(tmp_path: Path, monkeypatch: p
         sequences = [message["sequence"] for message in heard if message["type"] == "order"]
         assert sequences == list(range(1, len(sequences) + 1))
         assert len(sequences) < 3000
+
+
+async def test_a_connection_that_ends_while_it_subscribes_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_PRIVATE_BUFFER_BYTES", "4096")
+    subscribed = 'websocket_subscriptions_active{service="price-service"}'
+    request: dict[str, Any] = {
+        "symbols": ["BTC-USD"],
+        "channels": ["trades"],
+        "resume": {"trades:BTC-USD": {"epoch": "1", "seq": 1}},
+    }
+    async with platform_of(tmp_path, client_buffer_bytes=1024) as (platform, issuer):
+        async with client(platform) as watcher:
+            await answer(watcher, "subscribe", symbols=["BTC-USD"], channels=["trades"])
+            await decided(platform, output([trade(number) for number in range(1, 501)]))
+            while (await hear(watcher))["seq"] < 500:
+                pass
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.connect(("127.0.0.1", int(platform.url("price-service").rpartition(":")[2])))
+        slow = await platform.websocket("price-service", max_queue=1, sock=narrow)
+        await log_in(slow, issuer)
+        slow.transport.pause_reading()
+        await ask(slow, "subscribe", **request)
+        await ask(slow, "subscribe", channels=["orders"], resume={"orders": {"positions": {"ETH-USD": 9}}})
+        slow.transport.resume_reading()
+        code, _, _ = await closed(slow)
+        assert code == 4408
+        async with asyncio.timeout(10):
+            while await metric(platform, subscribed):
+                pass
 
 
 async def test_the_worth_of_an_account_follows_prices_and_events(tmp_path: Path) -> None:
