@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 import orjson
@@ -57,6 +58,12 @@ class _Ring:
         while self.size > most_bytes:
             gone = self.kept.popleft()
             self.base, self.size = gone.last, self.size - len(gone.value)
+
+    def behind(self, position: int) -> list[_Kept]:
+        """What came behind a sequence, oldest first; costs no more than that, however much is kept."""
+        found = list(takewhile(lambda kept: kept.last > position, reversed(self.kept)))
+        found.reverse()
+        return found
 
 
 class Executions:
@@ -143,8 +150,8 @@ class Executions:
         """Frames of all that a user missed behind some positions, in order for each symbol."""
         for symbol, ring in self._rings.items():
             position = positions.get(symbol, 0)
-            for kept in ring.kept:
-                if kept.last <= position or owner not in kept.owners:
+            for kept in ring.behind(position):
+                if owner not in kept.owners:
                     continue
                 output = orjson.loads(kept.value)["payload"]
                 for _, message in told(output, position, (owner,)):

@@ -85,17 +85,12 @@ class Hub:
         """Names of the channels that are served."""
         return self._channels.keys()
 
-    def position(self, stream: str) -> Position | None:
-        """Where a stream stands; None while nothing is known of it."""
-        ring = self._rings.get(stream)
-        return ring.last if ring is not None else None
-
     def wanted(self, stream: str) -> bool:
         """Whether a client is subscribed to a stream."""
         return bool(self._by_stream.get(stream))
 
     def forget(self, stream: str) -> None:
-        """Keep nothing of a stream, which its channel does not follow any more: it begins with a reset."""
+        """Keep nothing of a stream that is not followed any more or may have a gap: a reset comes next."""
         self._rings.pop(stream, None)
 
     def publish(self, entries: Iterable[Entry]) -> None:

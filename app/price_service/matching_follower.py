@@ -35,6 +35,8 @@ class MatchingFollower:
             if self._subscription is None:
                 await self.open()
                 self._executions.interrupted()
+                for stream in self._trades.interrupted():
+                    self._hub.forget(stream)
             assert self._subscription is not None  # noqa: S101 - opened above
             while True:
                 self.take(await self._subscription.batch(_BATCH, seconds=1.0, gather=GATHER))

@@ -99,6 +99,10 @@ class PortfolioValues:
                 watch.stale = True
                 watch.due.set()
 
+    def interrupted(self) -> None:
+        """Nobody knows whose funds or positions have changed meanwhile."""
+        self.changed(tuple(self._watches))
+
     def take(self, ticks: Sequence[PriceTick]) -> None:
         """Prices have changed; see `ticker.Listener`."""
         for symbol in {tick.symbol for tick in ticks}:
@@ -159,6 +163,7 @@ class AccountFollower:
         try:
             if self._subscription is None:
                 await self.open()
+                self._values.interrupted()
             assert self._subscription is not None  # noqa: S101 - opened above
             while True:
                 messages = await self._subscription.batch(_BATCH, seconds=1.0)

@@ -28,6 +28,13 @@ class Trades:
         self._recent: dict[str, deque[bytes]] = {}
         """Symbol → the newest trades as JSON, oldest first."""
         self._last: dict[str, int] = {}
+        self._doubtful: set[str] = set()
+        """Symbols of which trades may have been missed; their next message is a snapshot."""
+
+    def interrupted(self) -> list[str]:
+        """The place on the bus was lost: streams of which nobody knows whether they continue."""
+        self._doubtful |= self._last.keys()
+        return [f"{CHANNEL}:{symbol}" for symbol in self._last]
 
     def entries(self, output: Output) -> list[Entry]:
         """What is new in an output; to be published."""
@@ -54,13 +61,14 @@ class Trades:
                 }
             )
             self._last[symbol] = number
-            if verdict is Verdict.NEXT:
-                recent.append(text)
+            if verdict is not Verdict.NEXT:
+                recent.clear()
+            recent.append(text)
+            if verdict is Verdict.NEXT and symbol not in self._doubtful:
                 head = b'{"type":"trade","stream":"%b","epoch":"%b",' % (stream.encode(), EPOCH.encode())
                 found.append(Entry(stream, EPOCH, number, at, text_frame(head + text[1:])))
             else:
-                recent.clear()
-                recent.append(text)
+                self._doubtful.discard(symbol)
                 data = self._snapshot(stream, "resync")
                 found.append(Entry(stream, EPOCH, number, at, data, reset=True))
         return found

@@ -1,13 +1,21 @@
 """A client that moves from one replica to another gets exactly what it missed, or is told that it cannot."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from app.events.registry import FAMILIES
+from app.kit.bus.memory import MemoryBus
+from app.price_service.executions import Executions
+from app.price_service.hub import Client, Hub
+from app.price_service.matching_follower import MatchingFollower
 from app.price_service.ring import Ring
 from app.price_service.streams import Entry, Position
-from tests.app.outputs import output, trade
+from app.price_service.trades import EPOCH, Trades
+from tests.app.outputs import output, records, trade
 from tests.app.platform import Platform, running
 from tests.app.price_service.replicas import another, answer, ask, client, closed, decided, hear, prices
 from tests.app.ticks import tick
@@ -165,3 +173,38 @@ def test_a_ring_takes_nothing_that_does_not_follow() -> None:
     assert ring.after(Position("e", 5)) is None
     with pytest.raises(ValueError, match="does not follow"):
         ring.put(Entry("s", "e", 10, 0, b"10"))
+
+
+async def test_trades_are_not_continued_over_what_may_have_been_missed() -> None:
+    hub, trades, bus = Hub(), Trades(), MemoryBus()
+    hub.add(trades)
+    await bus.ensure([FAMILIES["matching.output"].topic])
+    follower = MatchingFollower(bus, hub, trades, Executions(0))
+    heard: list[bytes] = []
+    client = Client(heard.append)
+    hub.join(client)
+    hub.subscribe(client, [TRADES])
+    await follower.open()
+    await bus.publish("matching.output", records([output([trade(1), trade(2)])]))
+    work = asyncio.create_task(follower.run())
+    try:
+        async with asyncio.timeout(10):
+            while len(heard) < 1:
+                await asyncio.sleep(0)
+            work.cancel()
+            await asyncio.wait((work,))
+            assert hub.recoverable(client, {TRADES: Position(EPOCH, 2)}) == {TRADES: True}
+            work = asyncio.create_task(follower.run())
+            while hub.recoverable(client, {TRADES: Position(EPOCH, 2)})[TRADES]:
+                await asyncio.sleep(0)
+            # Nobody knows that nothing came between; as it did not, what is known goes on.
+            await bus.publish("matching.output", records([output([trade(3)]), output([trade(4)])]))
+            while len(heard) < 2:
+                await asyncio.sleep(0)
+    finally:
+        work.cancel()
+        await asyncio.wait((work,))
+    assert hub.recoverable(client, {TRADES: Position(EPOCH, 3)}) == {TRADES: True}
+    whole = orjson.loads(heard[1][heard[1].index(b"{") : heard[1].index(b"]}") + 2])
+    assert (whole["type"], whole["reason"], whole["gap"]) == ("tradesSnapshot", "resync", True)
+    assert [each["seq"] for each in whole["trades"]] == [1, 2, 3]
