@@ -12,7 +12,7 @@ from app.instruments import Instrument
 from app.kit.database import Database
 from app.market_data.candles import Candle
 from app.market_data.models import CandleRow, HourRow, InstrumentRow, PlaceRow, ProgressRow
-from app.market_data.partitions import Layout, Month, Table, layout, make
+from app.market_data.partitions import Layout, Month, Table, layout, make, months
 from app.market_data.rollups import COLUMNS, DAYS, HOURS, follow
 
 
@@ -114,6 +114,8 @@ class MarketRepository:
         if name not in self._layouts:
             self._layouts[name] = await layout(session, table)
         if self._layouts[name] is Layout.PARTITIONS:
-            missing = {Month.of(start) for start in starts} - self._months[name]
-            await make(session, table, missing)
-            self._months[name] |= missing
+            needed = {Month.of(start) for start in starts}
+            if not needed <= self._months[name]:
+                # Those that are made now are not among them: the transaction may yet be rolled back.
+                self._months[name] = set(await months(session, table))
+                await make(session, table, needed - self._months[name])
