@@ -44,10 +44,17 @@ class Term:
         """The epoch that the leader before handed over; None where a new one begins."""
 
     async def begin(self) -> None:
-        """Leave the mark by which a leader before sees that its time is over; raises Unavailable."""
+        """Leave the mark by which a leader before sees that its time is over.
+
+        Raises:
+            LeaseLost: the lease ran out before, so that the mark may be a successor's.
+            Unavailable: the cache does not answer.
+        """
         before = await self._cache.read_field(_MARK, _FIELD)
         token, _, epoch = (before or b"").decode().partition(" ")
         self.continues = epoch if epoch and token == str(self.token - 1) else None
+        if time.monotonic() >= self._valid_until:
+            raise LeaseLost("it ran out before its holder began")
         await self._cache.write_hash(_MARK, {_FIELD: _led(self.token)})
 
     async def keep(self) -> None:
@@ -142,7 +149,11 @@ class Candidate:
         await self._free.wait()
 
     async def _serve(self, term: Term, stopping: asyncio.Event) -> None:
-        await term.begin()
+        try:
+            await term.begin()
+        except LeaseLost as error:
+            _log.warning("does not lead", reason=str(error))
+            return
         _leads.set(1)
         _terms.inc()
         _log.info("leads", token=term.token, continues=term.continues)

@@ -108,8 +108,9 @@ async def test_a_leader_is_stopped_by_the_mark_of_its_successor(database: Databa
     lease = Lease(database, LEASE, "http://old", ttl=30)
     token = await lease.acquire()
     assert token is not None
-    asleep = Term(lease, cache, 30, token, acquired=time.monotonic() - 31)
-    await asleep.begin()
+    now = time.monotonic()
+    await Term(lease, cache, 30, token, acquired=now).begin()
+    asleep = Term(lease, cache, 30, token, acquired=now - 31)
     await asleep.confirm()  # the lease could not be renewed, but nobody took it
     await lease.release(token)
     successor = Replica(database, cache)
@@ -118,6 +119,24 @@ async def test_a_leader_is_stopped_by_the_mark_of_its_successor(database: Databa
         await asleep.confirm()
     with pytest.raises(LeaseLost):
         await asleep.hand_over("e1")
+    await successor.stop()
+
+
+async def test_a_term_that_ran_out_before_it_began_leaves_the_mark_of_its_successor(
+    database: Database,
+) -> None:
+    cache = MemoryCache()
+    lease = Lease(database, LEASE, "http://old", ttl=30)
+    token = await lease.acquire()
+    assert token is not None
+    late = Term(lease, cache, 30, token, acquired=time.monotonic() - 31)
+    await lease.release(token)
+    successor = Replica(database, cache)
+    term = await successor.led()
+    with pytest.raises(LeaseLost, match="ran out before"):
+        await late.begin()
+    term._valid_until = 0.0  # what a renewal that did not come in time leaves
+    await term.confirm()
     await successor.stop()
 
 
