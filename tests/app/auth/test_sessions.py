@@ -189,7 +189,7 @@ async def test_every_endpoint_of_an_account_wants_a_token(auth: Auth) -> None:
         for method in methods
         if path not in {*open_, "/api/auth/jwks.json"}
     ]
-    assert len(guarded) == 13
+    assert len(guarded) == 14
     for method, path in guarded:
         answer = await auth.client.request(method, path.replace("{", "").replace("}", ""))
         assert (answer.status_code, answer.json()["code"]) == (401, "authentication-required"), path
