@@ -7,6 +7,7 @@ from typing import Any, Final
 from sqlalchemy import Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.kit.errors import Unavailable
 from app.market_data.candles import MINUTE, Candle, fill_gaps
 from app.market_data.models import CandleRow, DayRow, HourRow, PlaceRow
 from app.market_data.rollups import COLUMNS, DAY, CandleTable, grouped
@@ -64,14 +65,20 @@ async def place(session: AsyncSession, symbol: str) -> Place | None:
 
 
 async def running(session: AsyncSession, symbol: str, intervals: Sequence[int]) -> dict[int, Candle]:
-    """Interval in seconds → the candle of it that the newest minute is in; empty without any candle."""
+    """Interval in seconds → the candle of it that the newest minute is in; empty without any candle.
+
+    Raises:
+        Unavailable: a version of the app without roll-ups stored the newest minute.
+    """
     newest = await _edge(session, CandleRow, symbol, newest=True)
     if newest is None:
         return {}
     found = {}
     for seconds in intervals:
-        (candle,) = await _candles(session, Query(symbol, seconds, newest - newest % seconds, None, 1))
-        found[seconds] = candle
+        candles = await _candles(session, Query(symbol, seconds, newest - newest % seconds, None, 1))
+        if not candles:
+            raise Unavailable("market-data", f"the newest candles of {symbol} are not rolled up yet")
+        found[seconds] = candles[0]
     return found
 
 

@@ -27,6 +27,9 @@ LEASE_SECONDS = 300.0
 _ROUND_SECONDS = 3600.0
 _AHEAD = 2
 """Months for which there are partitions before anything falls into them."""
+_RECENT = 2 * DAY
+"""Seconds of history that each round makes whole: during an update, replicas of the version before store
+minutes without what they are rolled up to."""
 _LOCK_TIMEOUT = "3s"
 """Time that the dropping of a partition may keep readers waiting behind it."""
 _LOCK_NOT_AVAILABLE = "55P03"
@@ -82,6 +85,8 @@ class Retention:
                     how = await layout(session, table)
                     if how is Layout.PARTITIONS:
                         await self._make_ahead(session)
+                    now = int(self._clock())
+                    await catch_up(session, self._database, rollup, now - _RECENT, now)
                     dropped[name] = await self._drop(session, rollup, table, how, days)
             except LeaseLost:
                 return dropped

@@ -183,8 +183,10 @@ def backend_policy(limits: Limits, *, sticky: bool, secure: bool) -> dict[str, A
                 "healthyThreshold": 1,
             },
             "passive": {
-                "consecutiveGatewayErrors": 5,
-                "consecutive5XxErrors": 20,
+                # A 503 of the gateway is about a role behind it: only who cannot be reached is left out.
+                "splitExternalLocalOriginErrors": True,
+                "consecutiveLocalOriginFailures": 5,
+                "consecutive5XxErrors": 0,
                 "interval": "5s",
                 "baseEjectionTime": "10s",
                 "maxEjectionPercent": 50,

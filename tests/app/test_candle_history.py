@@ -20,7 +20,7 @@ from app.kit import schema
 from app.kit.bus import Bus, Record
 from app.kit.bus.memory import MemoryBus
 from app.kit.database import Database
-from app.kit.errors import ConfigurationError
+from app.kit.errors import ConfigurationError, Unavailable
 from app.kit.lease import Lease
 from app.market_data import history, partitions
 from app.market_data.candles import Candle, fill_gaps, start_of
@@ -259,6 +259,23 @@ async def test_what_is_not_rolled_up_is_before_it_goes(database: Database, memor
     gone = [each for each in ticks if each.at < begin.timestamp() * 1000]
     found = (await page(database, 3600, end=int(begin.timestamp()))).candles
     assert [(c.start, c.volume) for c in found] == [(c.start, c.volume) for c in expected(gone, 3600)]
+
+
+async def test_what_an_older_version_stored_is_rolled_up_within_an_hour(
+    database: Database, memory_bus: MemoryBus
+) -> None:
+    ticks = months_of_trades()
+    await CandleWriter(database, memory_bus).take(ticks)
+    latest = expected(ticks, 3600)[-1].start
+    async with database.transaction() as session:
+        await session.execute(delete(HourRow).where(HourRow.start >= latest))
+    with pytest.raises(Unavailable, match="not rolled up"):
+        async with database.transaction(read_only=True) as session:
+            await history.running(session, ticks[-1].symbol, [60, 3600])
+    moment = datetime.fromtimestamp(latest + 3600, UTC)
+    async with retaining(database, moment) as (retention, token):
+        await retention.round(token)
+    assert (await page(database, 3600)).candles[-1] == expected(ticks, 3600)[-1]
 
 
 async def test_a_retention_without_the_lease_drops_nothing(database: Database, memory_bus: MemoryBus) -> None:
