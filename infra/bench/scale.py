@@ -5,7 +5,8 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -35,8 +36,9 @@ CONNECTIONS = 1000
 """Of the load, which so needs three replicas."""
 CONNECT_RATE = 250.0
 """Connections opened a second."""
-WATCHERS = 20
-"""Clients that stay while replicas come and go."""
+WATCHERS, JOINED = 20, 40
+"""Clients that stay while replicas come and go: those of the beginning, and those that come when all replicas
+are there, so that every replica that goes has some."""
 _SYMBOLS = ("BTC-USD", "ETH-USD")
 _LOOK_S = 0.5
 _HELD_S = 15.0
@@ -54,8 +56,8 @@ def measure(steps: Steps) -> Report:
     beginning of the load.
 
     Raises:
-        TradestackError: the replicas did not come or go in time, or a watching client lost messages without
-            being told.
+        TradestackError: the replicas did not come or go in time, no watching client had to move, or one lost
+            messages without being told.
     """
     target = EmbeddedTarget(_CLUSTER)
     if target.cluster.instance.state.exists():
@@ -106,8 +108,8 @@ class _Run:
 
     async def run(self) -> dict[str, Any]:
         """Grow and shrink; returns the figures."""
-        allow_files(CONNECTIONS + WATCHERS)
-        watchers = self._load(WATCHERS, 20.0, resume=True)
+        allow_files(CONNECTIONS + WATCHERS + JOINED)
+        watchers = [self._load(clients, 20.0, resume=True) for clients in (WATCHERS, JOINED)]
         load = self._load(CONNECTIONS, CONNECT_RATE, resume=False)
         async with KubernetesApi(self._target.kubeconfig) as api:
             await self._grow_and_shrink(api, watchers, load)
@@ -119,31 +121,26 @@ class _Run:
             "idle_to_minimum_s": round(minimum - ended, 1),
             "down_window_s": self._window_s,
             "after_window_s": round(minimum - ended - self._window_s, 1),
-            "connections": CONNECTIONS + WATCHERS,
+            "connections": CONNECTIONS + WATCHERS + JOINED,
             "per_replica": PER_POD,
             "replicas": {"minimum": MINIMUM, "needed": _needed()},
-            "watching": {
-                "clients": WATCHERS,
-                "messages": watchers.messages,
-                "reconnects": watchers.reconnects,
-                "resumed_whole": watchers.resumed_whole,
-                "resumed_anew": watchers.resumed_anew,
-                "gaps_told": watchers.told_gaps,
-                "gaps_untold": watchers.untold_gaps,
-                "failures": watchers.failures,
-            },
+            "watching": _watching(watchers),
             "failures": load.failures,
             "timeline": self._timeline,
         }
-        if watchers.untold_gaps or watchers.failures:
-            raise TradestackError(f"clients were not served on: {json.dumps(found['watching'])}")
+        watching = found["watching"]
+        if watching["gaps_untold"] or watching["failures"] or not watching["reconnects"]:
+            raise TradestackError(f"clients were not served on: {json.dumps(watching)}")
         return found
 
-    async def _grow_and_shrink(self, api: KubernetesApi, watchers: StreamLoad, load: StreamLoad) -> None:
+    async def _grow_and_shrink(
+        self, api: KubernetesApi, watchers: Sequence[StreamLoad], load: StreamLoad
+    ) -> None:
         with self._steps.step("Wait until every metric is there", estimate_s=45) as step:
             await self._settled(api, step)
         watching, loading = asyncio.Event(), asyncio.Event()
-        tasks = [asyncio.create_task(watchers.run(watching))]
+        first, joined = watchers
+        tasks = [asyncio.create_task(first.run(watching))]
         try:
             await asyncio.sleep(5)
             self._first = set(await self._pods(api))
@@ -152,6 +149,7 @@ class _Run:
             tasks.append(asyncio.create_task(load.run(loading)))
             with self._steps.step("Until the replicas are Ready", estimate_s=45) as step:
                 await self._watch(api, self._grown, step, _GROWN_S)
+            tasks.append(asyncio.create_task(joined.run(watching)))
             await asyncio.sleep(_HELD_S)
             loading.set()
             await tasks[1]
@@ -287,9 +285,23 @@ class _Run:
         return int(value[:-1]) // 1000 if value.endswith("m") else int(float(value))
 
 
+def _watching(watchers: Sequence[StreamLoad]) -> dict[str, Any]:
+    """What all clients saw that stayed."""
+    return {
+        "clients": WATCHERS + JOINED,
+        "messages": sum(each.messages for each in watchers),
+        "reconnects": sum(each.reconnects for each in watchers),
+        "resumed_whole": sum(each.resumed_whole for each in watchers),
+        "resumed_anew": sum(each.resumed_anew for each in watchers),
+        "gaps_told": sum(each.told_gaps for each in watchers),
+        "gaps_untold": sum(each.untold_gaps for each in watchers),
+        "failures": dict(sum((Counter(each.failures) for each in watchers), Counter())),
+    }
+
+
 def _needed() -> int:
     """Replicas that the load and those who watch need."""
-    return math.ceil((CONNECTIONS + WATCHERS) / PER_POD)
+    return math.ceil((CONNECTIONS + WATCHERS + JOINED) / PER_POD)
 
 
 def _ready(pod: dict[str, Any]) -> float | None:
