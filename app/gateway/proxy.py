@@ -1,7 +1,6 @@
 """A streaming reverse proxy to the other roles."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 
 import httpx
@@ -16,6 +15,7 @@ from app.gateway.registry import Registry, is_registry
 from app.kit import logs
 from app.kit.problems import Problem
 from app.kit.runtime import Runtime
+from app.kit.upstream import role_client
 from app.kit.web import REQUEST_ID
 
 HOP_BY_HOP = frozenset(
@@ -47,14 +47,7 @@ class Proxy:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read, which takes 30 ms.
-        self._client = httpx.AsyncClient(
-            timeout=_TIMEOUT,
-            limits=_LIMITS,
-            trust_env=False,
-            follow_redirects=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-        )
+        self._client = role_client(_TIMEOUT, _LIMITS)
         self._registry = Registry(runtime, self._client)
 
     async def close(self) -> None:

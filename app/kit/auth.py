@@ -16,7 +16,6 @@ A role that uses them names `auth` in its `calls`.
 
 import asyncio
 import hashlib
-import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from app.kit import logs
 from app.kit.errors import Unavailable
 from app.kit.problems import MEDIA_TYPE, Problem
 from app.kit.runtime import Runtime
+from app.kit.upstream import role_client
 
 ISSUER = "tradestack-auth"
 AUDIENCE = "tradestack-api"
@@ -182,10 +182,7 @@ class AuthRole(RequestVerifier):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read, which takes 30 ms.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(2.0), trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        )
+        self._client = role_client(2.0)
 
     async def jwks(self) -> bytes:
         """The document with the public keys; raises Unavailable."""

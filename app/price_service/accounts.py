@@ -1,6 +1,5 @@
 """What an account is worth, for the channel `portfolio`: what the portfolio knows, at the latest prices."""
 
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from app.instruments import INSTRUMENTS
 from app.kit import internal
 from app.kit.errors import Unavailable
 from app.kit.runtime import Runtime
+from app.kit.upstream import role_client
 from app.portfolio import valuation
 from app.portfolio.position import Position
 from app.portfolio.valuation import Balance, Price, Totals
@@ -90,12 +90,8 @@ class AccountClient:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(_SECONDS, pool=None),
-            trust_env=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            limits=httpx.Limits(max_connections=_CONNECTIONS),
+        self._client = role_client(
+            httpx.Timeout(_SECONDS, pool=None), httpx.Limits(max_connections=_CONNECTIONS)
         )
 
     async def account(self, owner: str) -> Account:

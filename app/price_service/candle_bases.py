@@ -1,6 +1,5 @@
 """The first part of running candles, from the role `market-data`."""
 
-import ssl
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -12,6 +11,7 @@ import httpx
 from app.instruments import INSTRUMENTS, Instrument
 from app.kit.errors import Unavailable
 from app.kit.runtime import Runtime
+from app.kit.upstream import role_client
 from app.market_data.candles import Candle
 from app.price_service.candles import INTERVALS, Base
 from app.price_service.streams import Position
@@ -26,12 +26,8 @@ class CandleBases:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        # Roles are reached by plain HTTP, so the machine's CA bundle need not be read.
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(_SECONDS, pool=None),
-            trust_env=False,
-            verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            limits=httpx.Limits(max_connections=_CONNECTIONS),
+        self._client = role_client(
+            httpx.Timeout(_SECONDS, pool=None), httpx.Limits(max_connections=_CONNECTIONS)
         )
 
     async def base(self, symbol: str) -> Base | None:

@@ -1,7 +1,6 @@
 """What is asked of others before funds are lent or leave: the risk role, and how far a user is known."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -20,6 +19,7 @@ from app.kit.bus import Bus
 from app.kit.database import Database
 from app.kit.errors import Unavailable
 from app.kit.runtime import Runtime
+from app.kit.upstream import role_client
 from app.wallet.models import IdentityRow
 
 LOANS_PATH = "/internal/risk/loans/check"
@@ -68,9 +68,7 @@ class RiskRole:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._client = httpx.AsyncClient(
-            timeout=httpx.Timeout(_SECONDS), trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        )
+        self._client = role_client(_SECONDS)
 
     async def loan(self, owner: str, asset: str, amount: int) -> Verdict:
         """See `RiskCheck`."""
