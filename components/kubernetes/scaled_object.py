@@ -143,8 +143,8 @@ class ScaledObject(ComponentResource):
                     "behavior": "currentReplicasIfHigher",
                 },
                 "advanced": {
-                    # Those at work when the autoscaler goes are better than those of long ago.
-                    "restoreToOriginalReplicaCount": False,
+                    # restoreToOriginalReplicaCount is left out: replicas at work when the autoscaler goes are
+                    # better than those of long ago. The operator drops a stated `False`: drift.
                     "horizontalPodAutoscalerConfig": {
                         "name": f"keda-hpa-{name}",
                         "behavior": {"scaleUp": _rules(args.added), "scaleDown": _rules(args.removed)},
