@@ -125,7 +125,7 @@ def test_prometheus_is_made_from_its_resource_and_scales_a_workload(
         def available(kind: str = kind) -> bool:
             return conditions(cluster, kind, "main", NAMESPACE).get("Available") == "True"
 
-        eventually(available, 120)
+        eventually(available, 240)
     apply(
         cluster,
         {
@@ -157,7 +157,7 @@ def test_prometheus_is_made_from_its_resource_and_scales_a_workload(
         path = "-o=jsonpath={.status.readyReplicas}"
         return cluster.kubectl("get", "deployment", "scaled", "-n", WEB, path) == "2"
 
-    eventually(replicas, 120)
+    eventually(replicas, 240)
     cluster.kubectl("delete", "scaledobject", "scaled", "-n", WEB)
     cluster.kubectl("delete", "prometheus,alertmanager", "main", "-n", NAMESPACE)
 

@@ -24,8 +24,8 @@ FEW = 4
 """Connections for each replica in these tests."""
 METRICS_SECONDS = 150
 """Within this time after `up`, Prometheus has read every role and KEDA has asked for it."""
-REACTION_SECONDS = 150
-LOST_SECONDS = 120
+REACTION_SECONDS = 300
+LOST_SECONDS = 240
 
 
 class Scaled:
