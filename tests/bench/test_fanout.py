@@ -38,8 +38,8 @@ def test_every_side_delivers_what_was_published(measured: report.Report) -> None
     sides = {"ours": measured.ours, **measured.peers}
     assert sides.keys() == {"ours", "uvicorn", "websockets"} == {"ours", *PEERS}
     for found in sides.values():
-        # 20 clients, 5 symbols each, 2 ticks a second of each symbol; a step at either end is in or out.
-        assert (1 - SIZE.lost) * 200 <= found["frames"] / found["seconds"] <= 1.2 * 200
+        # 20 clients, 5 symbols each, 2 ticks a second of each symbol; more come where a side catches up.
+        assert found["frames"] / found["seconds"] >= (1 - SIZE.lost) * 200
         assert found["gaps_untold"] == 0
         assert found["us_per_frame"] > 0
         assert 0 <= found["p50_ms"] <= found["p99_ms"] <= found["max_ms"]
@@ -65,7 +65,7 @@ def test_many_clients_of_several_processes_miss_nothing(measured: report.Report)
     tenk = measured.ours["tenk"]
     assert (tenk["clients"], tenk["processes"]) == (200, 2)
     asked = SIZE.tenk_clients * SIZE.tenk_rate
-    assert (1 - SIZE.lost) * asked <= tenk["messages"] / tenk["seconds"] <= 1.2 * asked
+    assert tenk["messages"] / tenk["seconds"] >= (1 - SIZE.lost) * asked
     assert tenk["least_messages_of_a_client"] > 0
     assert tenk["gaps_untold"] == 0
     assert tenk["p99_ms"] > 0
