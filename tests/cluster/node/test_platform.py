@@ -98,7 +98,14 @@ def test_prometheus_is_made_from_its_resource_and_scales_a_workload(
     rule = {"record": "wanted_replicas", "expr": "vector(2)"}
     apply(
         cluster,
-        instance("Prometheus", image=catalog.reference("prometheus"), version="v3.14.0", ruleSelector={}),
+        instance(
+            "Prometheus",
+            image=catalog.reference("prometheus"),
+            version="v3.14.0",
+            ruleSelector={},
+            # Without a selector of targets the operator leaves the configuration to others.
+            serviceMonitorSelector={},
+        ),
         instance("Alertmanager", image=catalog.reference("alertmanager"), version="v0.25.0"),
         {
             "apiVersion": "monitoring.coreos.com/v1",
