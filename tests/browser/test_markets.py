@@ -5,7 +5,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.conftest import Platform
 
@@ -17,6 +17,18 @@ MOVED = """() => {
     window.first ??= cells;
     return cells.filter((text, index) => text !== window.first[index]).length >= 3;
 }"""
+DRAWN = """() => {
+    const chart = document.querySelector('#chart');
+    const data = chart.getContext('2d').getImageData(0, 0, chart.width, chart.height).data;
+    let green = 0, red = 0;
+    for (let at = 0; at < data.length; at += 4) {
+        if (data[at + 3] < 200) continue;
+        if (data[at + 1] > 150 && data[at] < 100) green++;
+        if (data[at] > 200 && data[at + 1] < 140) red++;
+    }
+    return green > 100 && red > 100;
+}"""
+"""Whether there are candles of both colours."""
 
 
 @pytest.fixture
@@ -60,21 +72,27 @@ def test_an_instrument_shows_its_candles(platform: Platform, page: Page) -> None
         page.get_by_role("button", name="ETH-USD").click()
     expect(page.locator("#detail-symbol")).to_have_text("ETH-USD")
     expect(page.locator("#legend")).to_have_text(re.compile(r"O [\d.]+\s+H [\d.]+\s+L [\d.]+\s+C [\d.]+"))
-    drawn = """() => {
-        const chart = document.querySelector('#chart');
-        const data = chart.getContext('2d').getImageData(0, 0, chart.width, chart.height).data;
-        let green = 0, red = 0;
-        for (let at = 0; at < data.length; at += 4) {
-            if (data[at + 3] < 200) continue;
-            if (data[at + 1] > 150 && data[at] < 100) green++;
-            if (data[at] > 200 && data[at + 1] < 140) red++;
-        }
-        return green > 100 && red > 100;
-    }"""
-    page.wait_for_function(drawn, timeout=15_000)
+    page.wait_for_function(DRAWN, timeout=15_000)
     with page.expect_response(re.compile(r"/candles/ETH-USD\?interval=5m")):
         page.get_by_role("button", name="5m", exact=True).click()
     expect(page.locator("#stats dd").first).not_to_be_empty()
+
+
+def test_candles_that_are_stored_after_the_page_came_are_shown(platform: Platform, page: Page) -> None:
+    answers = []
+
+    def none_at_first(route: Route) -> None:
+        answers.append(route)
+        if len(answers) > 2:
+            route.continue_()
+        else:
+            route.fulfill(json={"candles": []})
+
+    page.route(re.compile("/candles/"), none_at_first)
+    page.goto(f"{platform.url}#ETH-USD")
+    page.wait_for_selector(LIVE)
+    page.wait_for_function(DRAWN, timeout=15_000)
+    assert len(answers) > 2
 
 
 def test_survives_a_restart_of_the_server(platform: Platform, page: Page) -> None:

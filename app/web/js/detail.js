@@ -3,6 +3,7 @@ import * as format from "./format.js";
 
 const SECONDS = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600 };
 const LIMIT = 200;
+const CATCH_UP_MS = 1000;
 
 /** The panel of one instrument: candles that go on with the live ticks, and its figures. */
 export class Detail {
@@ -12,6 +13,7 @@ export class Detail {
   #interval = "1m";
   #candles = [];
   #asked = 0;
+  #catchUp = null;
   #tick = null;
 
   constructor(root) {
@@ -79,8 +81,10 @@ export class Detail {
 
   #extend(tick) {
     const price = Number(tick.price);
-    const start = tick.time - (tick.time % (SECONDS[this.#interval] * 1000));
+    const length = SECONDS[this.#interval] * 1000;
+    const start = tick.time - (tick.time % length);
     const last = this.#candles.at(-1);
+    if (!last || start > last.time + length) this.#fetchMissing();
     if (last && start <= last.time) {
       last.high = Math.max(last.high, price);
       last.low = Math.min(last.low, price);
@@ -91,6 +95,14 @@ export class Detail {
       if (this.#candles.length > LIMIT) this.#candles.shift();
     }
     this.#draw();
+  }
+
+  /** Candles are stored a little after the ticks went out: what is missing between is asked for again, until it is there. */
+  #fetchMissing() {
+    this.#catchUp ??= setTimeout(() => {
+      this.#catchUp = null;
+      this.reload();
+    }, CATCH_UP_MS);
   }
 
   #draw() {
