@@ -8,7 +8,8 @@ from prometheus_client import Counter
 
 from app.events.stream import TOPIC
 from app.executions import Output, each, told
-from app.kit.bus import Bus, Message, Subscription
+from app.kit.broadcast import Broadcast
+from app.kit.bus import Bus, Message
 
 _BATCH = 500
 _pushed = Counter("order_executions_pushed_total", "Changes of orders written to WebSocket clients")
@@ -29,9 +30,8 @@ class Executions:
     """
 
     def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+        self._messages = Broadcast(bus, [TOPIC], _BATCH)
         self._sinks: dict[str, set[Sink]] = defaultdict(set)
-        self._subscription: Subscription | None = None
         self._last: dict[str, int] = {}
         """Symbol → sequence of the last change that was handed on."""
 
@@ -47,27 +47,16 @@ class Executions:
 
     async def open(self) -> None:
         """Fix the place on the bus; raises Unavailable."""
-        await self.close()
-        self._subscription = await self._bus.subscribe([TOPIC], None)
+        await self._messages.open()
 
     async def run(self) -> None:
         """Hand executions on until cancelled; raises Unavailable when the subscription breaks."""
-        try:
-            if self._subscription is None:
-                await self.open()
-                self._last.clear()
-                self._tell_all("stream-interrupted")
-            assert self._subscription is not None  # noqa: S101 - opened above
-            while True:
-                self.take(await self._subscription.batch(_BATCH, seconds=1.0))
-        finally:
-            await self.close()
+        await self._messages.follow(self.take, self._reopen)
 
-    async def close(self) -> None:
-        """Leave the bus."""
-        if self._subscription is not None:
-            subscription, self._subscription = self._subscription, None
-            await subscription.close()
+    async def _reopen(self) -> None:
+        await self.open()
+        self._last.clear()
+        self._tell_all("stream-interrupted")
 
     def take(self, messages: Iterable[Message]) -> None:
         """Hand on what is new in some messages."""

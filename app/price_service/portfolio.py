@@ -6,7 +6,8 @@ from typing import Protocol
 
 from app.events.prices import PriceTick
 from app.kit import logs
-from app.kit.bus import Bus, Subscription
+from app.kit.broadcast import Broadcast
+from app.kit.bus import Bus, Message
 from app.kit.errors import Unavailable
 from app.portfolio.valuation import Price
 from app.price_service.accounts import Account
@@ -149,30 +150,20 @@ class AccountFollower:
     """Tells whose funds and positions change."""
 
     def __init__(self, bus: Bus, values: PortfolioValues) -> None:
-        self._bus = bus
+        self._messages = Broadcast(bus, _TOPICS, _BATCH)
         self._values = values
-        self._subscription: Subscription | None = None
 
     async def open(self) -> None:
         """Fix the place on the bus; raises Unavailable."""
-        await self.close()
-        self._subscription = await self._bus.subscribe(_TOPICS, None)
+        await self._messages.open()
 
     async def run(self) -> None:
         """Follow until cancelled; raises Unavailable when the subscription breaks."""
-        try:
-            if self._subscription is None:
-                await self.open()
-                self._values.interrupted()
-            assert self._subscription is not None  # noqa: S101 - opened above
-            while True:
-                messages = await self._subscription.batch(_BATCH, seconds=1.0)
-                self._values.changed({message.key for message in messages})
-        finally:
-            await self.close()
+        await self._messages.follow(self._take, self._reopen)
 
-    async def close(self) -> None:
-        """Leave the bus."""
-        if self._subscription is not None:
-            subscription, self._subscription = self._subscription, None
-            await subscription.close()
+    async def _reopen(self) -> None:
+        await self.open()
+        self._values.interrupted()
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        self._values.changed({message.key for message in messages})

@@ -9,7 +9,8 @@ from app.events.prices import PriceTick
 from app.events.reading import payloads
 from app.instruments import INSTRUMENTS
 from app.kit import logs
-from app.kit.bus import Bus, Subscription
+from app.kit.broadcast import Broadcast
+from app.kit.bus import Bus
 from app.kit.cache import Cache
 from app.kit.errors import Unavailable
 from app.price_service.frames import body, text_frame
@@ -72,11 +73,10 @@ class TickFollower:
     """
 
     def __init__(self, bus: Bus, cache: Cache, ticker: Ticker) -> None:
-        self._bus = bus
+        self._messages = Broadcast(bus, [_TOPIC], _BATCH, GATHER)
         self._cache = cache
         self._ticker = ticker
         self._tracker = SequenceTracker()
-        self._subscription: Subscription | None = None
         self.latest: dict[str, PriceTick] = {}
         """Symbol → its newest tick."""
         self.listeners: list[Listener] = []
@@ -92,8 +92,7 @@ class TickFollower:
         Raises:
             Unavailable: the bus does not answer, or the cache does not and no tick is known yet.
         """
-        await self.close()
-        self._subscription = await self._bus.subscribe([_TOPIC], None)
+        await self._messages.open()
         try:
             self.take((await read_latest(self._cache)).values())
         except Unavailable as error:
@@ -103,15 +102,7 @@ class TickFollower:
 
     async def run(self) -> None:
         """Hand ticks on until cancelled; raises Unavailable when the subscription breaks."""
-        try:
-            if self._subscription is None:
-                await self.open()
-            assert self._subscription is not None  # noqa: S101 - opened above
-            while True:
-                messages = await self._subscription.batch(_BATCH, seconds=1.0, gather=GATHER)
-                self.take(payloads(messages, PriceTick))
-        finally:
-            await self.close()
+        await self._messages.follow(lambda found: self.take(payloads(found, PriceTick)), self.open)
 
     def take(self, ticks: Iterable[PriceTick]) -> None:
         """Hand on what is new in some ticks, oldest first."""
@@ -128,9 +119,3 @@ class TickFollower:
             new = [tick for tick, _ in found]
             for listener in self.listeners:
                 listener(new)
-
-    async def close(self) -> None:
-        """Leave the bus."""
-        if self._subscription is not None:
-            subscription, self._subscription = self._subscription, None
-            await subscription.close()
