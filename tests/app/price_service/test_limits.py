@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -106,6 +107,20 @@ async def test_connections_of_one_address_are_bounded(
                             break
                     except InvalidStatus:
                         continue
+
+
+async def test_another_version_of_the_protocol_is_told_which_one_is_spoken(tmp_path: Path) -> None:
+    async with running(tmp_path, "price-service") as platform:
+        handshake = {
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "8",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        async with httpx.AsyncClient(trust_env=False, base_url=platform.url("price-service")) as http:
+            response = await http.get("/ws", headers=handshake)
+        assert (response.status_code, response.headers["sec-websocket-version"]) == (426, "13")
+        assert response.json()["code"] == "upgrade-required"
 
 
 async def test_without_the_header_the_connection_tells_the_address(
