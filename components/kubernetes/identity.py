@@ -11,19 +11,23 @@ from components.kubernetes.meta import metadata
 
 def make_identity(
     name: str, namespace: str, rules: Sequence[rbac.PolicyRuleArgsDict], *, parent: Resource
-) -> None:
-    """Create the ServiceAccount of `name`; with `rules`, a Role that grants them and its binding."""
+) -> ResourceOptions:
+    """Create the ServiceAccount of `name`; with `rules`, a Role that grants them and its binding.
+
+    Returns the options of the children of `parent` that make pods: without its account no pod can be made.
+    """
     child = ResourceOptions(parent=parent)
-    core.ServiceAccount(
+    account = core.ServiceAccount(
         name, metadata=metadata(name, namespace), automount_service_account_token=False, opts=child
     )
     if not rules:
-        return
+        return ResourceOptions(parent=parent, depends_on=[account])
     rbac.Role(name, metadata=metadata(name, namespace), rules=list(rules), opts=child)
-    rbac.RoleBinding(
+    binding = rbac.RoleBinding(
         name,
         metadata=metadata(name, namespace),
         role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         subjects=[{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         opts=child,
     )
+    return ResourceOptions(parent=parent, depends_on=[account, binding])

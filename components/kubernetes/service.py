@@ -72,7 +72,7 @@ class Service(ComponentResource):
         ports = {"http": args.role.port}
         if args.role.metrics_port is not None:
             ports["metrics"] = args.role.metrics_port
-        make_identity(name, args.namespace, args.rules, parent=self)
+        pods = make_identity(name, args.namespace, args.rules, parent=self)
         spec: apps.DeploymentSpecArgsDict = {
             "selector": {"match_labels": selector(name)},
             "strategy": {
@@ -104,8 +104,8 @@ class Service(ComponentResource):
         }
         if args.replicas is not None:
             spec["replicas"] = args.replicas
+        apps.Deployment(name, metadata=metadata(name, args.namespace), spec=spec, opts=pods)
         child = ResourceOptions(parent=self)
-        apps.Deployment(name, metadata=metadata(name, args.namespace), spec=spec, opts=child)
         port = _port("http", args.role.port)
         if args.node_port is not None:
             port["node_port"] = args.node_port

@@ -70,7 +70,7 @@ class StatefulServer(ComponentResource):
         super().__init__(token, name, None, opts)
         service = args.service
         self.host, self.port = host(name, service.namespace), args.port
-        make_identity(name, service.namespace, (), parent=self)
+        pods = make_identity(name, service.namespace, (), parent=self)
         self._make_services(name, service.namespace)
         apps.StatefulSet(
             name,
@@ -108,7 +108,7 @@ class StatefulServer(ComponentResource):
                     }
                 ],
             },
-            opts=ResourceOptions(parent=self, delete_before_replace=True),
+            opts=ResourceOptions.merge(pods, ResourceOptions(delete_before_replace=True)),
         )
         make_disruption_budget(name, service.namespace, parent=self)
         self.register_outputs({"host": self.host, "port": self.port})

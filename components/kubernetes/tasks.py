@@ -46,13 +46,13 @@ class Task(ComponentResource):
     def __init__(self, name: str, args: TaskArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:kubernetes:Task", name, None, opts)
         self.job_name = f"{name}-{args.revision}"
-        make_identity(name, args.namespace, (), parent=self)
+        pods = make_identity(name, args.namespace, (), parent=self)
         batch.Job(
             name,
             metadata=metadata(self.job_name, args.namespace, owner=name),
             spec=_job(name, args),
             # A Job's template is immutable: a change of it under one name needs the old Job gone first.
-            opts=ResourceOptions(parent=self, delete_before_replace=True),
+            opts=ResourceOptions.merge(pods, ResourceOptions(delete_before_replace=True)),
         )
         self.register_outputs({"job_name": self.job_name})
 
@@ -74,7 +74,7 @@ class ScheduledTask(ComponentResource):
 
     def __init__(self, name: str, args: ScheduledTaskArgs, opts: ResourceOptions | None = None) -> None:
         super().__init__("tradestack:kubernetes:ScheduledTask", name, None, opts)
-        make_identity(name, args.task.namespace, (), parent=self)
+        pods = make_identity(name, args.task.namespace, (), parent=self)
         batch.CronJob(
             name,
             metadata=metadata(name, args.task.namespace),
@@ -87,7 +87,7 @@ class ScheduledTask(ComponentResource):
                 "failed_jobs_history_limit": 3,
                 "job_template": {"spec": _job(name, args.task)},
             },
-            opts=ResourceOptions(parent=self),
+            opts=pods,
         )
         self.register_outputs({})
 

@@ -40,6 +40,18 @@ def _kind(resource: Any) -> str:
     return str(resource.type.rsplit(":", 1)[-1])
 
 
+def test_accounts_and_their_rights_are_there_before_the_pods(local_plan: Plan) -> None:
+    rights = {"ServiceAccount", "RoleBinding"}
+    for resource in _workloads(local_plan):
+        own = {
+            item.urn
+            for item in local_plan.resources
+            if item.parent == resource.parent and _kind(item) in rights
+        }
+        assert own
+        assert own <= set(resource.dependencies), resource.urn
+
+
 def test_pods_are_not_privileged(local_plan: Plan) -> None:
     for resource in _workloads(local_plan):
         security = _pod(resource)["spec"]["securityContext"]
