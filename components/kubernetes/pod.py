@@ -138,6 +138,22 @@ def port_probe(port: str, *, period: int, failures: int) -> ProbeArgsDict:
     }
 
 
+def requirements(resources: Resources) -> ResourceRequirementsArgsDict:
+    """Requests and limits of a container, with a share of the node's disk."""
+    return {
+        "requests": {
+            "cpu": resources.cpu_request,
+            "memory": resources.memory_request,
+            "ephemeral-storage": DISK_REQUEST,
+        },
+        "limits": {
+            "cpu": resources.cpu_limit,
+            "memory": resources.memory_limit,
+            "ephemeral-storage": DISK_LIMIT,
+        },
+    }
+
+
 def _scraping(port: int) -> dict[str, str]:
     return {
         "prometheus.io/scrape": "true",
@@ -217,7 +233,7 @@ def _base(args: PodArgs, name: str) -> ContainerArgsDict:
         "image": args.image,
         "image_pull_policy": "IfNotPresent",
         "env": _variables(args),
-        "resources": _resources(args.resources),
+        "resources": requirements(args.resources),
         "security_context": _security(),
     }
 
@@ -236,21 +252,6 @@ def _variables(args: PodArgs) -> list[EnvVarArgsDict]:
 def _field(path: str) -> ObjectFieldSelectorArgsDict:
     # The version as the API server completes it; left out, a refresh would call that drift.
     return {"api_version": "v1", "field_path": path}
-
-
-def _resources(resources: Resources) -> ResourceRequirementsArgsDict:
-    return {
-        "requests": {
-            "cpu": resources.cpu_request,
-            "memory": resources.memory_request,
-            "ephemeral-storage": DISK_REQUEST,
-        },
-        "limits": {
-            "cpu": resources.cpu_limit,
-            "memory": resources.memory_limit,
-            "ephemeral-storage": DISK_LIMIT,
-        },
-    }
 
 
 def _security() -> SecurityContextArgsDict:

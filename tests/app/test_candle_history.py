@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,47 +30,15 @@ from app.market_data.retention import Retention
 from app.market_data.service import CandleWriter
 from app.market_data.settings import MarketDataSettings
 from tests.app.platform import running
-from tests.app.ticks import tick
+from tests.app.ticks import BEGIN, expected, tick, ticks_of
 
-BEGIN = 1_700_000_000_000
 INTERVALS = (60, 300, 900, 3600, 14_400, 86_400)
 migration = importlib.import_module("app.migrations.versions.0009_candles")
-
-
-def ticks_of(found: Sequence[tuple[int, int, int]], begin: int = BEGIN) -> list[PriceTick]:
-    """Trades as (milliseconds since the last one, price, size)."""
-    at, made = begin, []
-    for seq, (pause, price, size) in enumerate(found, start=1):
-        at += pause
-        made.append(tick(seq=seq, at=at, price=price, size=size))
-    return made
 
 
 def recently() -> int:
     """Unix time in milliseconds some hours ago: a role that runs drops what is old."""
     return int((time.time() - 10_000) * 1000)
-
-
-def expected(ticks: Sequence[PriceTick], seconds: int) -> list[Candle]:
-    """The obvious way: group by start."""
-    by_start: dict[int, list[PriceTick]] = {}
-    for each in ticks:
-        by_start.setdefault(start_of(each.at, seconds), []).append(each)
-    last = max(by_start)
-    return [
-        Candle(
-            "BTC-USD",
-            start,
-            group[0].price,
-            max(t.price for t in group),
-            min(t.price for t in group),
-            group[-1].price,
-            sum(t.size for t in group),
-            len(group),
-            closed=start != last,
-        )
-        for start, group in sorted(by_start.items())
-    ]
 
 
 async def page(database: Database, seconds: int, **wanted: object) -> history.Page:

@@ -1,6 +1,5 @@
 """Candles are exact, whatever is delivered twice."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from hypothesis import given
@@ -16,42 +15,11 @@ from app.kit.database import Database
 from app.market_data import history
 from app.market_data.candles import MINUTE, Aggregator, Candle, start_of, unseen
 from app.market_data.service import CandleWriter
-from tests.app.ticks import tick
+from tests.app.ticks import expected, tick, ticks_of
 
 trades = st.lists(
     st.tuples(st.integers(0, 40_000), st.integers(1, 10_000), st.integers(1, 500)), min_size=1, max_size=60
 )
-
-
-def ticks_of(found: Sequence[tuple[int, int, int]]) -> list[PriceTick]:
-    """Trades as (milliseconds since the last one, price, size)."""
-    at, made = 1_700_000_000_000, []
-    for seq, (pause, price, size) in enumerate(found, start=1):
-        at += pause
-        made.append(tick(seq=seq, at=at, price=price, size=size))
-    return made
-
-
-def expected(ticks: Sequence[PriceTick]) -> list[Candle]:
-    """The obvious way: group by minute."""
-    by_start: dict[int, list[PriceTick]] = {}
-    for each in ticks:
-        by_start.setdefault(start_of(each.at), []).append(each)
-    last = max(by_start)
-    return [
-        Candle(
-            "BTC-USD",
-            start,
-            group[0].price,
-            max(t.price for t in group),
-            min(t.price for t in group),
-            group[-1].price,
-            sum(t.size for t in group),
-            len(group),
-            closed=start != last,
-        )
-        for start, group in sorted(by_start.items())
-    ]
 
 
 @given(trades, st.integers(0, 60))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from components.kubernetes.meta import PLATFORM, labels, selector
 from components.kubernetes.monitoring.names import ALERTMANAGER, PORT_NAME, PROMETHEUS, Server
 from components.kubernetes.monitoring.scrapes import INTERVAL, TIMEOUT
-from components.kubernetes.pod import DISK_LIMIT, DISK_REQUEST
+from components.kubernetes.pod import requirements
 
 if TYPE_CHECKING:
     from components.kubernetes.monitoring.component import MonitoringArgs, ServerArgs, VolumeArgs
@@ -57,7 +57,6 @@ def alertmanager(args: "MonitoringArgs") -> dict[str, Any]:
 
 
 def _common(server: Server, args: "ServerArgs", volume: "VolumeArgs", size: str) -> dict[str, Any]:
-    resources = args.resources
     return {
         "image": args.image,
         "version": args.version,
@@ -66,18 +65,7 @@ def _common(server: Server, args: "ServerArgs", volume: "VolumeArgs", size: str)
         "logFormat": "json",
         "serviceAccountName": server.name,
         "podMetadata": {"labels": {"app.kubernetes.io/part-of": PLATFORM}},
-        "resources": {
-            "requests": {
-                "cpu": resources.cpu_request,
-                "memory": resources.memory_request,
-                "ephemeral-storage": DISK_REQUEST,
-            },
-            "limits": {
-                "cpu": resources.cpu_limit,
-                "memory": resources.memory_limit,
-                "ephemeral-storage": DISK_LIMIT,
-            },
-        },
+        "resources": requirements(args.resources),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
