@@ -111,24 +111,35 @@ class PortfolioValues:
                 watch.due.set()
 
     async def _run(self, owner: str, watch: _Watch) -> None:
-        clock = asyncio.get_running_loop().time
         while True:
             await watch.due.wait()
             watch.due.clear()
-            if watch.stale or clock() - watch.read_at >= _REFRESH_SECONDS:
-                watch.stale = False
-                try:
-                    watch.account = await self._read(owner)
-                except Unavailable as error:
-                    _log.warning("an account is not read", reason=str(error))
-                    watch.stale = True
-                    watch.due.set()
-                else:
-                    watch.read_at = clock()
-                    self._index(watch, watch.account.symbols)
-            if watch.account is not None and not watch.stale:
-                self._tell(watch, watch.account)
+            try:
+                await self._refresh(owner, watch)
+                if watch.account is not None and not watch.stale:
+                    self._tell(watch, watch.account)
+            except Unavailable as error:
+                _log.warning("an account is not read", reason=str(error))
+                watch.due.set()
+            except Exception:  # one account that cannot be valued now must not end its stream
+                _log.exception("an account is not told")
+                watch.stale = True
+                watch.due.set()
             await asyncio.sleep(_PACE_SECONDS)
+
+    async def _refresh(self, owner: str, watch: _Watch) -> None:
+        """Ask for funds and positions if they have changed or are old; raises Unavailable."""
+        clock = asyncio.get_running_loop().time
+        if not watch.stale and clock() - watch.read_at < _REFRESH_SECONDS:
+            return
+        watch.stale = False
+        try:
+            watch.account = await self._read(owner)
+        except BaseException:
+            watch.stale = True
+            raise
+        watch.read_at = clock()
+        self._index(watch, watch.account.symbols)
 
     def _tell(self, watch: _Watch, account: Account) -> None:
         data = account.frame(self._price)
