@@ -32,8 +32,8 @@ _GATEWAY, _ENVOY = "gateway.networking.k8s.io", "gateway.envoyproxy.io"
 _CONTROLLER = f"{_ENVOY}/gatewayclass-controller"
 _LISTENERS = {"http": HTTP_PORT, "https": HTTPS_PORT}
 _RUN_AS = 65532
-_SUCCESSOR_SECONDS = 15
-"""Envoy Gateway's startup probe looks every 10 s; a new Envoy is ready some 12 s after it was made."""
+_SUCCESSOR_SECONDS = 25
+"""Envoy Gateway's startup probe looks every 10 s: a new Envoy is ready 12 s or 22 s after it was made."""
 _REGISTERED_SECONDS = 30
 """After it a load balancer has looked twice at a new Envoy, every 10 s, and sends it requests; until then an
 update must not take the next old one away."""

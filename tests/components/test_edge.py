@@ -223,7 +223,7 @@ def test_envoy_is_bounded_drained_and_logs_no_queries(record: Record) -> None:
     assert deployment["container"]["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
     assert deployment["pod"]["securityContext"]["runAsNonRoot"] is True
     assert spec["shutdown"] == {
-        "healthCheckFailureDelay": "15s",
+        "healthCheckFailureDelay": "25s",
         "drainTimeout": "1m",
         "minDrainDuration": "10s",
     }
