@@ -3,8 +3,9 @@
 import json
 import re
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -169,14 +170,12 @@ def two_envoys(platform: Platform) -> Iterator[list[str]]:
     def envoys(count: int) -> list[str]:
         spec = {"provider": {"kubernetes": {"envoyDeployment": {"replicas": count}}}}
         patch = ("--type=merge", "-p", json.dumps({"spec": spec}))
-        platform.cluster.kubectl("patch", "envoyproxy", "edge", *ENVOYS, *patch)
+        platform.cluster.kubectl("patch", "envoyproxy", "edge", "-n", "trading-system", *patch)
 
         def ready() -> list[str] | None:
             pods = platform.get("pods", *ENVOYS, "-l", "app.kubernetes.io/name=envoy")["items"]
-            conditions = [each["status"].get("conditions", ()) for each in pods]
-            if len(pods) == count and all({"Ready": "True"}.items() <= _by_type(c) for c in conditions):
-                return [pod["metadata"]["name"] for pod in pods]
-            return None
+            serving = [pod["metadata"]["name"] for pod in pods if _is_ready(pod)]
+            return serving if len(serving) == len(pods) == count else None
 
         found: list[str] = within(180, f"{count} Envoys", ready)
         return found
@@ -185,8 +184,9 @@ def two_envoys(platform: Platform) -> Iterator[list[str]]:
     envoys(1)
 
 
-def _by_type(conditions: Sequence[dict[str, str]]) -> dict[str, str]:
-    return {each["type"]: each["status"] for each in conditions}
+def _is_ready(pod: dict[str, Any]) -> bool:
+    conditions = pod["status"].get("conditions", ())
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
 
 
 def test_an_envoy_that_goes_loses_no_request(platform: Platform, two_envoys: list[str]) -> None:
