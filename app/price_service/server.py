@@ -35,6 +35,7 @@ from app.price_service.settings import PriceServiceSettings
 PATH = "/ws"
 _VERSION = "13"
 """Of RFC 6455, which says how another one is answered (section 4.4)."""
+_UPGRADE = {"Upgrade": "websocket", "Sec-WebSocket-Version": _VERSION}
 _HANDSHAKE_SECONDS = 5.0
 _READ_BUFFER = 1024
 """Bytes that each connection has for reading from the start; it grows for whoever sends more at once."""
@@ -150,7 +151,7 @@ class PriceServer(Server):
             )
         if request.headers.get("sec-websocket-version") != _VERSION:
             problem = Problem(426, "upgrade-required", f"Version {_VERSION} of the protocol is spoken here.")
-            return _response((426, MEDIA_TYPE, problem.document()), {"Sec-WebSocket-Version": _VERSION})
+            return _response((426, MEDIA_TYPE, problem.document()), _UPGRADE)
         if not self._runtime.ready:
             problem = Problem(503, "not-ready", self._runtime.pending)
             return _response((503, MEDIA_TYPE, problem.document()))

@@ -180,7 +180,7 @@ async def test_who_asks_and_never_reads_is_cut_off(tmp_path: Path, monkeypatch: 
 async def test_probes_and_metrics_on_the_same_port(tmp_path: Path) -> None:
     async with running(tmp_path, "price-service") as platform:
         async with httpx.AsyncClient(trust_env=False, base_url=platform.url("price-service")) as http:
-            for path, status in (("/livez", 200), ("/readyz", 200), ("/nothing", 404), ("/ws", 400)):
+            for path, status in (("/livez", 200), ("/readyz", 200), ("/nothing", 404), ("/ws", 426)):
                 assert (await http.get(path)).status_code == status, path
         async with platform.websocket("price-service") as client:
             await subscribe(client, ["BTC-USD", "ETH-USD"])
