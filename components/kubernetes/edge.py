@@ -314,6 +314,7 @@ def _proxy(args: EdgeArgs) -> dict[str, Any]:
     return {
         "provider": {"type": "Kubernetes", "kubernetes": kubernetes},
         "concurrency": 2,
+        "bootstrap": {"type": "JSONPatch", "jsonPatches": [_most_connections(args.limits.total_connections)]},
         "logging": {"level": {"default": "warn"}},
         "telemetry": {
             "accessLog": {"settings": [log]},
@@ -326,6 +327,15 @@ def _proxy(args: EdgeArgs) -> dict[str, Any]:
             "minDrainDuration": "10s",
         },
     }
+
+
+def _most_connections(total: int) -> dict[str, Any]:
+    """Bounds the connections of all listeners together, where Envoy Gateway would let in 50,000.
+
+    Envoy 1.40 ends with a segmentation fault when it has no file descriptor left for an upstream.
+    """
+    monitor = "/overload_manager/resource_monitors/0/typed_config"
+    return {"op": "replace", "path": f"{monitor}/max_active_downstream_connections", "value": total}
 
 
 def _service(args: EdgeArgs) -> dict[str, Any]:

@@ -282,7 +282,8 @@ class EdgeSettings(Section):
     connections: Annotated[int, whole(0, 100_000)] = 50
     """Open WebSockets of one address at each price-service; 0 for as many as it likes."""
     total_connections: Annotated[int, whole(100, 1_000_000)] = 20_000
-    """Open connections of all clients together at each Envoy; more are closed at once."""
+    """Open connections of all clients together at each Envoy; more are closed at once. Each takes two file
+    descriptors, and an Envoy without any ends: what a container may open must be more than twice as many."""
     websocket_timeout: Duration = Duration(3600)
     """Quiet time after which a WebSocket is closed."""
     cors_origins: tuple[Annotated[str, BeforeValidator(_origin)], ...] = ()

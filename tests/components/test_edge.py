@@ -227,6 +227,9 @@ def test_envoy_is_bounded_drained_and_logs_no_queries(record: Record) -> None:
         "drainTimeout": "1m",
         "minDrainDuration": "10s",
     }
+    (bound,) = spec["bootstrap"]["jsonPatches"]
+    assert bound["path"].endswith("/max_active_downstream_connections")
+    assert bound["value"] == 20_000
     (log,) = spec["telemetry"]["accessLog"]["settings"]
     assert log["format"]["type"] == "JSON"
     assert log["sinks"] == [{"type": "File", "file": {"path": "/dev/stdout"}}]

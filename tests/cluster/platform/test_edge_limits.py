@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+from infra.loadtest.stream import allow_files
 from tests.cluster.platform import edge
 from tests.cluster.platform.conftest import Platform
 from tests.traders import within
@@ -20,6 +21,8 @@ LIMIT = 100
 """Requests of one address in a second (seed 000, section 7.2)."""
 CONNECTIONS = 50
 """WebSockets of one address at one price-service (seed 000, section 7.2)."""
+TOTAL = 9_000
+"""Connections of everyone together (Pulumi.local.yaml)."""
 QUIET = "/api/market/instruments"
 """What the other client asks for."""
 
@@ -156,3 +159,41 @@ async def test_one_address_has_so_many_websockets(platform: Platform) -> None:
         assert 429 not in inside.statuses
     finally:
         await asyncio.gather(*(each.close() for each in held))
+
+
+def _is_closed(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def test_connections_beyond_the_total_are_closed_and_the_others_served(platform: Platform) -> None:
+    allow_files(TOTAL + 1_000)
+    address = (edge.host(platform), edge.HTTP)
+    request = f"GET {QUIET} HTTP/1.1\r\nhost: edge\r\n\r\n".encode()
+    clients: list[socket.socket] = []
+    try:
+        clients.extend(socket.create_connection(address, timeout=10) for _ in range(TOTAL + 300))
+        within(30, "some are closed", lambda: sum(map(_is_closed, clients)) >= 250)
+        first = [each for each in clients if not _is_closed(each)][:20]
+        assert len(first) == 20
+        for each in first:
+            each.settimeout(10)
+            each.sendall(request)
+            assert each.recv(64).startswith(b"HTTP/1.1 200 ")
+    finally:
+        for each in clients:
+            each.close()
+
+    def served() -> bool:
+        try:
+            return httpx.get(f"{platform.url}{QUIET}", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    within(30, "there is room again", served)
+    assert all(count == 0 for pod, count in platform.restarts().items() if pod.startswith("edge-"))
