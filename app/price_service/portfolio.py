@@ -53,6 +53,11 @@ class _Watch:
         self.read_at = float("-inf")
         self.task: asyncio.Task[None] | None = None
 
+    def ask_anew(self) -> None:
+        """What is known of the account does not hold any more."""
+        self.stale = True
+        self.due.set()
+
 
 class PortfolioValues:
     """Values the accounts of those who watch.
@@ -97,8 +102,7 @@ class PortfolioValues:
         """Funds or positions of some accounts have changed."""
         for owner in owners:
             if watch := self._watches.get(owner):
-                watch.stale = True
-                watch.due.set()
+                watch.ask_anew()
 
     def interrupted(self) -> None:
         """Nobody knows whose funds or positions have changed meanwhile."""
@@ -120,11 +124,10 @@ class PortfolioValues:
                     self._tell(watch, watch.account)
             except Unavailable as error:
                 _log.warning("an account is not read", reason=str(error))
-                watch.due.set()
+                watch.ask_anew()
             except Exception:  # one account that cannot be valued now must not end its stream
                 _log.exception("an account is not told")
-                watch.stale = True
-                watch.due.set()
+                watch.ask_anew()
             await asyncio.sleep(_PACE_SECONDS)
 
     async def _refresh(self, owner: str, watch: _Watch) -> None:
@@ -133,11 +136,7 @@ class PortfolioValues:
         if not watch.stale and clock() - watch.read_at < _REFRESH_SECONDS:
             return
         watch.stale = False
-        try:
-            watch.account = await self._read(owner)
-        except BaseException:
-            watch.stale = True
-            raise
+        watch.account = await self._read(owner)
         watch.read_at = clock()
         self._index(watch, watch.account.symbols)
 

@@ -81,7 +81,7 @@ class Limits:
     requests_per_second: int
     """Requests of one address in a second on one route; more are answered 429."""
     total_connections: int
-    """Open connections of all clients at one listener; more are closed at once."""
+    """Open connections of all clients together; more are closed at once."""
     websocket_seconds: int
     """Quiet seconds after which a WebSocket is closed."""
 

@@ -17,17 +17,19 @@ def make_identity(
     Returns the options of the children of `parent` that make pods: without its account no pod can be made.
     """
     child = ResourceOptions(parent=parent)
-    account = core.ServiceAccount(
-        name, metadata=metadata(name, namespace), automount_service_account_token=False, opts=child
-    )
-    if not rules:
-        return ResourceOptions(parent=parent, depends_on=[account])
-    rbac.Role(name, metadata=metadata(name, namespace), rules=list(rules), opts=child)
-    binding = rbac.RoleBinding(
-        name,
-        metadata=metadata(name, namespace),
-        role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        subjects=[{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        opts=child,
-    )
-    return ResourceOptions(parent=parent, depends_on=[account, binding])
+    made: list[Resource] = [
+        core.ServiceAccount(
+            name, metadata=metadata(name, namespace), automount_service_account_token=False, opts=child
+        )
+    ]
+    if rules:
+        role = rbac.Role(name, metadata=metadata(name, namespace), rules=list(rules), opts=child)
+        binding = rbac.RoleBinding(
+            name,
+            metadata=metadata(name, namespace),
+            role_ref={"api_group": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            subjects=[{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+            opts=child,
+        )
+        made += [role, binding]
+    return ResourceOptions(parent=parent, depends_on=made)

@@ -143,21 +143,7 @@ async def test_longer_candles_are_put_together_exactly(database: Database, memor
     ticks = ticks_of([(20_000, 100 + (n * 37) % 50, 1 + n % 5) for n in range(200)])
     await CandleWriter(database, memory_bus).take(ticks)
     found = await stored(database, seconds=900)
-    groups: dict[int, list[PriceTick]] = {}
-    for each in ticks:
-        groups.setdefault(start_of(each.at, 900), []).append(each)
-    assert [(c.start, c.open, c.high, c.low, c.close, c.volume, c.trades) for c in found] == [
-        (
-            start,
-            group[0].price,
-            max(t.price for t in group),
-            min(t.price for t in group),
-            group[-1].price,
-            sum(t.size for t in group),
-            len(group),
-        )
-        for start, group in sorted(groups.items())
-    ]
+    assert found == expected(ticks, 900)
     assert [candle.start for candle in await stored(database, seconds=900, limit=2)] == [
         c.start for c in found[-2:]
     ]

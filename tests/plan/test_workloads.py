@@ -41,7 +41,7 @@ def _kind(resource: Any) -> str:
 
 
 def test_accounts_and_their_rights_are_there_before_the_pods(local_plan: Plan) -> None:
-    rights = {"ServiceAccount", "RoleBinding"}
+    rights = {"ServiceAccount", "Role", "RoleBinding"}
     for resource in _workloads(local_plan):
         own = {
             item.urn
