@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from infra.errors import TradestackError
@@ -83,6 +84,7 @@ def _collect(body: Callable[[], None], stack: str, path: Path, configuration: di
                 return
 
     async def program() -> None:
+        asyncio.get_running_loop().set_exception_handler(_told_already)
         settings.configure(runtime)
         config.set_all_config(configuration)
         await run_in_stack(settled)
@@ -105,6 +107,12 @@ def _collect(body: Callable[[], None], stack: str, path: Path, configuration: di
         settings_file=path,
         warnings=tuple(engine.warnings),
     )
+
+
+def _told_already(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Leave out what a refused request fails with it, which nobody awaits: the refusal ends the program."""
+    if not isinstance(context.get("exception"), TradestackError):
+        loop.default_exception_handler(context)
 
 
 def _run_program() -> None:
