@@ -67,16 +67,15 @@ async def following(url: str) -> AsyncIterator[StreamClient]:
         await asyncio.wait((task,))
 
 
-async def until(what: str, condition: Callable[[], bool], seconds: float) -> float:
-    """Seconds until `condition` held."""
+async def until(what: str, condition: Callable[[], bool], seconds: float) -> None:
+    """Wait for `condition`, at most `seconds`."""
     begun = time.monotonic()
     while not await asyncio.to_thread(condition):
         assert time.monotonic() - begun < seconds, f"not within {seconds:g} s: {what}"
         await asyncio.sleep(0.05)
-    return time.monotonic() - begun
 
 
-async def prices_resume(client: StreamClient, seconds: float) -> float:
-    """Seconds until new prices came, at most `seconds`."""
+async def prices_resume(client: StreamClient, seconds: float) -> None:
+    """Wait for new prices, at most `seconds`."""
     before = client.ticks
-    return await until("prices resume", lambda: client.ticks > before + 3, seconds)
+    await until("prices resume", lambda: client.ticks > before + 3, seconds)

@@ -108,8 +108,8 @@ def test_two_users_trade_and_the_order_book_outlives_the_process(tmp_path: Path)
         price = httpx.get(f"{url}/api/market/tickers/BTC-USD", trust_env=False).json()["price"]
         rests = seller.place("sell", price, "0.02")
         assert buyer.place("buy", price, "0.01")["status"] == "filled"
-        within(10, "the trade is settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
-        within(10, "there is a position", lambda: buyer.call("GET", "/api/portfolio/positions"))
+        within(30, "the trade is settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
+        within(30, "there is a position", lambda: buyer.call("GET", "/api/portfolio/positions"))
         assert back_office.call("POST", "/api/wallet/operations/reconciliation")["clean"]
         assert process.stop() == 0
         process.start(lambda: process.output.count("Tradestack is up") == 2)

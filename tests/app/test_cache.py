@@ -68,7 +68,7 @@ async def test_a_cluster_that_is_not_there_is_unavailable_in_time() -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable, match="cache is unavailable"):
         await cache.ping()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 15
     await cache.close()
 
 

@@ -140,7 +140,7 @@ async def test_a_transaction_cancelled_anywhere_ends_and_leaves_no_lock(
             await database.close()
         interruption.left, interruption.times = step, times
         task = asyncio.create_task(work())
-        assert await asyncio.wait((task,), timeout=1) == ({task}, set()), f"hangs at step {step}"
+        assert await asyncio.wait((task,), timeout=10) == ({task}, set()), f"hangs at step {step}"
         ended.append(task)  # with the frames of its error, and the cursors in them
         if interruption.times == times:
             break  # it needed fewer steps
@@ -151,7 +151,7 @@ async def test_a_transaction_cancelled_anywhere_ends_and_leaves_no_lock(
     interruption.times = 0
     assert step > 8
     assert sum(task.cancelled() for task in ended) >= step - 2
-    await asyncio.wait_for(database.close(), 1)
+    await asyncio.wait_for(database.close(), 10)
 
 
 async def test_who_waits_for_the_writer_of_sqlite_ends_at_once(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ async def test_who_waits_for_the_writer_of_sqlite_ends_at_once(tmp_path: Path) -
         await asyncio.wait(waiting, timeout=0.1)
         for task in waiting:
             task.cancel()
-        ended, _ = await asyncio.wait(waiting, timeout=1)
+        ended, _ = await asyncio.wait(waiting, timeout=10)
         assert len(ended) == len(waiting)
     await write()
-    await asyncio.wait_for(database.close(), 1)
+    await asyncio.wait_for(database.close(), 10)
 
 
 async def test_a_statement_of_postgresql_is_cancelled(postgresql_database: Database) -> None:
@@ -185,6 +185,6 @@ async def test_a_statement_of_postgresql_is_cancelled(postgresql_database: Datab
     await asyncio.wait(sleeping, timeout=0.2)
     for task in sleeping:
         task.cancel()
-    ended, _ = await asyncio.wait(sleeping, timeout=5)
+    ended, _ = await asyncio.wait(sleeping, timeout=10)
     assert len(ended) == len(sleeping)
-    await asyncio.wait_for(postgresql_database.close(), 1)
+    await asyncio.wait_for(postgresql_database.close(), 10)

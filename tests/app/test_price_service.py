@@ -190,7 +190,7 @@ async def test_probes_and_metrics_on_the_same_port(tmp_path: Path) -> None:
             assert await metric(platform, "websocket_connections_active") == 1
             assert await metric(platform, "websocket_subscriptions_active") == 2
             assert await metric(platform, "websocket_messages_published_total") >= 1
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while await metric(platform, "websocket_connections_active"):
                 await asyncio.sleep(0.02)
 

@@ -112,7 +112,7 @@ class Engine:
             writer.close()
 
     async def requests(self, number: int) -> None:
-        async with asyncio.timeout(5), self.arrived:
+        async with asyncio.timeout(20), self.arrived:
             await self.arrived.wait_for(lambda: len(self.targets) >= number)
 
 

@@ -30,9 +30,9 @@ async def kill(platform: Platform, namespace: str, name: str) -> None:
 async def test_a_killed_pod_costs_a_client_at_most_a_snapshot(platform: Platform, role: str) -> None:
     async with following(platform.stream) as client:
         await kill(platform, "trading-system", role)
-        await prices_resume(client, 10)
+        await prices_resume(client, 30)
         await until(f"{role} is ready", lambda: ready(platform, "trading-system", role), 90)
-        await prices_resume(client, 10)
+        await prices_resume(client, 30)
 
 
 async def test_prices_resume_after_kafka_returns(platform: Platform) -> None:
