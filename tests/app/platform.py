@@ -18,7 +18,7 @@ from app.kit.runtime import Backends, Runtime
 from app.kit.settings import Settings
 from app.roles import ROLES
 
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 @dataclass

@@ -10,7 +10,7 @@ from app.kit.bus import Bus, Message, Record, Subscription, Topic, kafka
 from app.kit.bus.kafka import KafkaBus
 from app.kit.errors import Unavailable
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 @pytest.fixture

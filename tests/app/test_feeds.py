@@ -266,7 +266,7 @@ async def test_trades_come_over_the_bus_also_after_an_outage() -> None:
     bus = BreakingBus()
     await bus.ensure([family.topic for family in FAMILIES.values()])
     reconnected = metric("feed_reconnects_total", feed="exchange")
-    async with asyncio.timeout(10), aclosing(exchange(bus).stream()) as batches:
+    async with asyncio.timeout(30), aclosing(exchange(bus).stream()) as batches:
         waiting = asyncio.ensure_future(anext(batches))
         await bus.second.wait()
         event = Envelope.of(output(trade(1, 123)), key=SYMBOL, producer="matching-engine")

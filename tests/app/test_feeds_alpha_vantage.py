@@ -107,7 +107,7 @@ async def asking(double: Double, *symbols: str, **options: Any) -> AsyncIterator
         **options,
     )
     try:
-        async with asyncio.timeout(10), aclosing(feed.stream()) as batches:
+        async with asyncio.timeout(30), aclosing(feed.stream()) as batches:
             yield batches
     finally:
         server.close()
@@ -293,7 +293,7 @@ async def test_a_source_that_does_not_listen() -> None:
         clock=double.clock, pause=double.pause,
     )  # fmt: skip
     task = asyncio.ensure_future(anext(feed.stream()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await double.done.wait()
     task.cancel()
     assert metric("feed_errors_total", reason="unreachable") == before + 1

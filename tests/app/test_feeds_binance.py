@@ -101,7 +101,7 @@ async def listening(double: Double, **options: Any) -> AsyncIterator[AsyncIterat
     async with serve(double.handle, "127.0.0.1", 0, process_request=double.refuse) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         feed = BinanceFeed(INSTRUMENTS.values(), f"ws://127.0.0.1:{port}", pause=double.pause, **options)
-        async with asyncio.timeout(10), aclosing(quotes(feed)) as found:
+        async with asyncio.timeout(30), aclosing(quotes(feed)) as found:
             yield found
 
 
@@ -187,7 +187,7 @@ async def test_a_server_that_does_not_listen_is_tried_again() -> None:
         port = next(iter(server.sockets)).getsockname()[1]
     feed = BinanceFeed(INSTRUMENTS.values(), f"ws://127.0.0.1:{port}", pause=pause)
     task = asyncio.ensure_future(anext(feed.stream()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await tried.wait()
     task.cancel()
     assert metric("feed_errors_total", reason="unreachable") >= before + 3
@@ -291,7 +291,7 @@ async def test_replaces_a_connection_also_while_it_is_busy() -> None:
     double = Double([without_end])
     async with listening(double, lifetime=0.2) as found:
         async for _ in found:
-            if len(double.paths) == 2:
+            if len(double.paths) >= 2:
                 break
 
 
@@ -335,7 +335,7 @@ async def test_the_role_publishes_binance_beside_a_simulated_rest(tmp_path: Path
             subscription = await platform.backends.bus.subscribe(["price.updates"], None)
             subscribed.set()
             ticks: list[PriceTick] = []
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while "BTC-USD" not in {tick.symbol for tick in ticks}:
                     ticks += payloads(await subscription.batch(100, 1.0), PriceTick)
             latest = await read_latest(platform.backends.cache)

@@ -284,7 +284,7 @@ async def talk(platform: Platform, *requests: str) -> bytes:
     host, port = platform.url("gateway").removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             writer.write(requests[0].encode())
             first = await reader.readuntil(b"\r\n\r\n")
             for request in requests[1:]:

@@ -19,7 +19,7 @@ async def connected(directory: Path) -> AsyncIterator[tuple[asyncio.StreamReader
         host, port = platform.url("frontend").removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 yield reader, writer
         finally:
             writer.close()

@@ -113,7 +113,7 @@ async def test_an_event_that_comes_twice_has_one_effect(database: Database, memo
     task = asyncio.create_task(consume())
     last = created("last")
     await memory_bus.publish("user-events", [Record("last", last.encode())])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await done.wait()
         while attempts < 3:
             await asyncio.sleep(0.01)

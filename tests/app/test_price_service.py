@@ -216,7 +216,7 @@ async def test_drain_tells_clients_and_closes_with_1012(tmp_path: Path) -> None:
 
         platform.stopping.set()
         probing = asyncio.create_task(probe())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert {await last_words(client) for client in clients} == {("serverShutdown", 1012)}
         probing.cancel()
         assert set(statuses) <= {200, 503}

@@ -125,7 +125,7 @@ async def test_an_end_that_asks_for_nothing_is_a_failure() -> None:
     async with server(serve_client) as url:
         load = load_of(url, resume=True)
         run = asyncio.create_task(load.run(stopping := asyncio.Event()))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while load.failures != {"lost": 1}:
                 await asyncio.sleep(0.01)
         stopping.set()

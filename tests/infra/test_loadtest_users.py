@@ -99,7 +99,7 @@ async def test_a_session_that_ended_begins_again() -> None:
         users = await asyncio.to_thread(Users.logged_in, urlsplit(made.url), accounts, None)
         made.sessions_end = True
         keeping = asyncio.create_task(users.keep_fresh())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not users.renewed:
                 await asyncio.sleep(0.01)
         keeping.cancel()

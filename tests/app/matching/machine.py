@@ -27,7 +27,7 @@ from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
 from tests.app.wallet.books import Clock, open_books
 
-SECONDS = 20.0
+SECONDS = 30.0
 SYMBOL = "BTC-USD"
 PRICE = 6_000_000
 FUNDS = 10**17

@@ -67,7 +67,7 @@ async def test_a_successor_waits_for_a_transaction_that_checked(postgresql_datab
         await first.check(session, token)
         taking = asyncio.create_task(second.acquire())
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await scalar(database, waiting):
                 await asyncio.sleep(0)
         assert not taking.done()

@@ -20,7 +20,7 @@ from tests.app.auth.issuer import Issuer, publishing
 from tests.app.orders.engine import FakeEngine
 from tests.app.orders.orders import ANN
 
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 @dataclass

@@ -19,7 +19,7 @@ from app.price_service.hub import Hub
 from tests.app.price_service.market import Market
 from tests.app.price_service.test_depth import Viewer
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 class Leader:

@@ -188,7 +188,7 @@ async def test_trades_are_not_continued_over_what_may_have_been_missed() -> None
     await bus.publish("matching.output", records([output([trade(1), trade(2)])]))
     work = asyncio.create_task(follower.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(heard) < 1:
                 await asyncio.sleep(0)
             work.cancel()

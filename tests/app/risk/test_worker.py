@@ -19,7 +19,7 @@ from tests.app.risk.conftest import Engine
 from tests.app.risk.test_closing import call, falling
 from tests.app.risk.venue import Venue
 
-SECONDS = 20.0
+SECONDS = 30.0
 
 
 def process(database: Database, venue: Venue) -> Risk:

@@ -15,7 +15,7 @@ from app.wallet.ledger.service import Ledger
 from app.wallet.ledger.transfers import Transfer
 from tests.app.wallet.books import apply, open_books
 
-SECONDS = 15.0
+SECONDS = 30.0
 ANNA, BEN = available("anna", "USD"), available("ben", "USD")
 DAMAGE = {
     "a changed balance": (

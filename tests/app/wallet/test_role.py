@@ -26,7 +26,7 @@ from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
 from tests.app.wallet.conftest import ROLE
 
-SECONDS = 15.0
+SECONDS = 30.0
 
 
 @asynccontextmanager
