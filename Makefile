@@ -2,8 +2,9 @@
 STACK ?= local
 TRADESTACK := .venv/bin/tradestack
 PYTEST := .venv/bin/python -m pytest
+OFFLINE := $(addprefix tests/,check components cost monitoring plan policy render settings stacks)
 
-.PHONY: setup setup-test up down status plan demo test soak nightly check format bench
+.PHONY: setup setup-test up down status plan demo test test-node test-servers test-offline soak nightly check format bench
 
 setup:
 	@infra/setup.sh run
@@ -26,15 +27,19 @@ plan: setup
 demo: setup
 	@.venv/bin/python -m app run all
 
-# Two lanes side by side: what runs on the embedded node, and everything else. The node's report follows at the end.
+# Two at a time: what runs on the embedded node and then what needs no server, beside everything else.
 test: check
-	@report=$$(mktemp); \
-	$(PYTEST) tests/cluster -m "not soak" $(ARGS) >$$report 2>&1 & node=$$!; \
-	trap 'kill $$node' INT TERM; \
-	$(PYTEST) --ignore=tests/cluster -m "not soak" $(ARGS); rest=$$?; \
-	wait $$node; node=$$?; \
-	cat $$report; rm -f $$report; \
-	test $$rest -eq 0 && test $$node -eq 0
+	@$(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=target test-node test-servers test-offline
+
+test-node:
+	@$(PYTEST) tests/cluster -m "not soak" $(ARGS)
+
+# With + it is shown while it runs; the reports of the others follow at their ends.
+test-servers:
+	+@$(PYTEST) $(addprefix --ignore=,tests/cluster $(OFFLINE)) -m "not soak" $(ARGS)
+
+test-offline:
+	@$(PYTEST) $(OFFLINE) -m "not soak" $(ARGS)
 
 soak: setup-test
 	@$(PYTEST) -m soak $(ARGS)
