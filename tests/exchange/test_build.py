@@ -47,6 +47,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 @compiled
+@pytest.mark.timeout(1200)
 def test_the_other_build_passes_the_same_tests() -> None:
     other = {build.PURE: "1" if COMPILED else "0"}
     assert loaded(REPOSITORY, **other) == str(not COMPILED)

@@ -116,6 +116,7 @@ async def test_any_change_breaks_the_signature(auth: Auth, ann: Enrolled, other:
 
 
 async def test_a_request_counts_once(auth: Auth, ann: Enrolled, other: httpx.AsyncClient) -> None:
+    auth.clock.stop()
     key, secret = await auth.api_key(ann.token, "read")
     headers = auth.signed(key, secret)
     answers = await asyncio.gather(*(other.get("/who", headers=headers) for _ in range(5)))
@@ -134,6 +135,7 @@ async def test_a_request_counts_once(auth: Auth, ann: Enrolled, other: httpx.Asy
 
 
 async def test_a_mark_lasts_until_the_window_has_closed(auth: Auth, ann: Enrolled) -> None:
+    auth.clock.stop()
     key, secret = await auth.api_key(ann.token, "read")
     marks: list[float] = []
 
@@ -174,6 +176,7 @@ async def test_requests_are_good_for_their_window(
     window_ms: int | None,
     taken: bool,
 ) -> None:
+    auth.clock.stop()
     key, secret = await auth.api_key(ann.token, "read")
     at = int(auth.clock() * 1000) + offset_ms
     headers = auth.signed(key, secret, timestamp_ms=at, window_ms=window_ms)

@@ -114,7 +114,7 @@ async def test_credentials_pass_the_gateway_and_the_internal_path_does_not(
     monkeypatch.setattr("app.gateway.routing._PREFIXES", [("/api/auth", "auth"), ("", "auth")])
     async with running(tmp_path, "gateway") as platform:
         platform.addresses["auth"] = auth.runtime.directory["auth"]
-        client = httpx.AsyncClient(base_url=platform.url("gateway"), trust_env=False)
+        client = httpx.AsyncClient(base_url=platform.url("gateway"), trust_env=False, timeout=30)
         async with client:
             through = replace(auth, client=client)
             ann = await through.enrolled()

@@ -5,6 +5,9 @@ import pytest
 from app.events.registry import FAMILIES
 from app.kit.database import Database
 from tests.app.matching.machine import Machine, StrikingBus
+from tests.app.patience import patience
+
+__all__ = ["patience"]
 
 
 @pytest.fixture

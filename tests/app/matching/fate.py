@@ -26,6 +26,10 @@ class Fate:
         self._left = fatal
         self.died = asyncio.Event()
 
+    def soon(self, steps: int) -> None:
+        """Die so many steps from now."""
+        self._left = steps
+
     async def step(self, *, locked: bool = False) -> None:
         """Die here, if it is time; `locked` says that what is held must be let go of, as a kill does."""
         if self.died.is_set():

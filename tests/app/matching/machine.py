@@ -62,7 +62,7 @@ class Machine:
     bus: MemoryBus
     clock: Clock = field(default_factory=Clock)
     marks: Marks = field(default_factory=lambda: Marks({SYMBOL: PRICE}))
-    settings: MatchingSettings = field(default_factory=lambda: MatchingSettings.load(lease_seconds=2))
+    settings: MatchingSettings = field(default_factory=MatchingSettings.load)
     numbers: Any = field(default_factory=lambda: count(1))
 
     @property

@@ -37,7 +37,7 @@ OTHER = "ETH-USD"
 
 @pytest.fixture
 def quick(machine: Machine) -> Machine:
-    machine.settings = MatchingSettings.load(lease_seconds=2, book_seconds=0.05)
+    machine.settings = MatchingSettings.load(book_seconds=0.05)
     return machine
 
 
@@ -163,7 +163,7 @@ async def test_random_commands_over_changing_leaders(quick: Machine) -> None:
 
 async def test_what_a_killed_leader_did_not_tell_its_successor_tells(quick: Machine) -> None:
     """Also that a book is empty by now, which nobody would find out otherwise."""
-    quick.settings = MatchingSettings.load(lease_seconds=2, book_seconds=10)
+    quick.settings = MatchingSettings.load(book_seconds=10)
     engine = mortal(quick, Fate(10**9))
     task = asyncio.create_task(engine.run(asyncio.Event()))
     await until_leading(engine, task)

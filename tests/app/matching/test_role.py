@@ -1,5 +1,6 @@
 """The role as it runs: probes, endpoints for other roles, one leader among replicas."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -29,7 +30,10 @@ async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
         assert result.reason == "insufficient_funds"
         depth = await client.depth("BTC-USD", 5)
         assert (depth.phase, depth.bids) == ("continuous", ())
-        books = (await client.books()).books
+        async with asyncio.timeout(30):
+            # The leader publishes its books beside all else, one after the other.
+            while len(books := (await client.books()).books) < len(INSTRUMENTS):
+                await asyncio.sleep(0.01)
         assert {book.symbol for book in books} == set(INSTRUMENTS)
         assert {(book.kind, book.epoch, book.seq, book.bids) for book in books} == {("snapshot", "1", 1, ())}
         await client.reload_risk()
@@ -40,7 +44,7 @@ async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
         metrics = (await platform.get(ROLE, "/metrics")).text
         refused = await platform.get(ROLE, "/internal/matching/depth", params={"symbol": "NONE"})
         ahead = {"symbol": "BTC-USD", "after": 1}
-        async with httpx.AsyncClient(trust_env=False, base_url=platform.url(ROLE)) as plain:
+        async with httpx.AsyncClient(trust_env=False, timeout=30, base_url=platform.url(ROLE)) as plain:
             beyond = await plain.post("/internal/matching/republish", json=ahead)
     assert ready.status_code == 200
     assert state["BTC-USD"]["sequence"] == 0

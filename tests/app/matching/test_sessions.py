@@ -122,7 +122,7 @@ async def test_the_worker_changes_what_is_due() -> None:
         told.append(command)
         closed.set()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         worker = asyncio.create_task(keep_hours(lambda: phases, submit, lambda: SATURDAY))
         await closed.wait()
         worker.cancel()

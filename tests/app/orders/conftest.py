@@ -19,6 +19,9 @@ from app.roles import ROLES
 from tests.app.auth.issuer import Issuer, publishing
 from tests.app.orders.engine import FakeEngine
 from tests.app.orders.orders import ANN
+from tests.app.patience import patience
+
+__all__ = ["patience"]
 
 SECONDS = 30.0
 

@@ -27,6 +27,7 @@ async def test_a_signed_order_and_a_signed_handshake(
     key, secret = await auth.api_key(ann.token, "read", "trade")
     async with running(tmp_path, "order", "matching-engine", "gateway") as platform:
         platform.addresses["auth"] = auth.runtime.directory["auth"]
+        auth.clock.stop()
         body = json.dumps(order()).encode()
         headers = auth.signed(key, secret, method="POST", path="/api/orders", body=body)
         answer = await _post(platform.url("gateway", "/api/orders"), body, headers)
@@ -45,6 +46,6 @@ async def test_a_signed_order_and_a_signed_handshake(
 
 async def _post(url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
     headers = {**headers, "content-type": "application/json"}
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
         answer = await client.post(url, content=body, headers=headers)
     return answer.status_code, answer.json().get("code", "")

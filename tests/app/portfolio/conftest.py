@@ -21,7 +21,10 @@ from app.prices import write_latest
 from app.roles import ROLES
 from app.wallet.deposits import Deposit, Deposits
 from app.wallet.ledger.service import Ledger
+from tests.app.patience import patience
 from tests.app.ticks import tick
+
+__all__ = ["patience"]
 
 
 @dataclass

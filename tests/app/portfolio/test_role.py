@@ -40,7 +40,9 @@ async def follows_answers_and_tells(platform: Platform) -> None:
 
     async with (
         publishing(platform.addresses) as issuer,
-        httpx.AsyncClient(base_url=url, trust_env=False, headers=issuer.headers("anna")) as client,
+        httpx.AsyncClient(
+            base_url=url, trust_env=False, timeout=30, headers=issuer.headers("anna")
+        ) as client,
     ):
 
         async def get(path: str = "") -> Any:
@@ -69,7 +71,7 @@ async def follows_answers_and_tells(platform: Platform) -> None:
         assert (await client.get("/readyz")).status_code == 200
         metrics = (await client.get("/metrics")).text
         assert 'stream_changes_total{consumer="portfolio"}' in metrics
-        without = await httpx.AsyncClient(base_url=url, trust_env=False).get("/api/portfolio")
+        without = await httpx.AsyncClient(base_url=url, trust_env=False, timeout=30).get("/api/portfolio")
         assert without.status_code == 401
 
 

@@ -17,7 +17,10 @@ from app.risk.endpoints import create_app
 from app.risk.service import Risk
 from app.risk.settings import RiskSettings
 from app.roles import ROLES
+from tests.app.patience import patience
 from tests.app.risk.venue import Venue
+
+__all__ = ["patience"]
 
 
 @dataclass

@@ -41,7 +41,7 @@ class World:
     count: int = 0
 
     async def request(self, role: str, method: str, path: str, user: str, *scopes: str, **body: Any) -> Any:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             return await client.request(
                 method,
                 self.platform.url(role, path),
@@ -84,12 +84,15 @@ class World:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    async def until_told(self, type_: str, account: str) -> Envelope:
+    async def until_told(self, type_: str, account: str, mark: int | None = None) -> Envelope:
+        """An event, while the price is `mark`: a role that has only begun to follow prices hears it too."""
         async with asyncio.timeout(SECONDS):
             while True:
                 for found in self.told:
                     if (found.type, found.payload.get("account")) == (type_, account):
                         return found
+                if mark is not None:
+                    await self.mark(mark)
                 self.told += [Envelope.decode(m.value) for m in await self.events.batch(100, 1.0)]
 
 
@@ -131,8 +134,7 @@ async def is_closed_and_books_agree(world: World) -> None:
     assert (await world.place("ben", "buy", 4_150_000, 250_000)).code == "ok"
     assert (await world.place("anna", "sell", 9_000_000, 50_000)).code == "ok"
     assert (await world.me("anna"))["margin"]["call"] is None
-    await world.mark(4_200_000)
-    called = await world.until_told("MarginCall", "anna")
+    called = await world.until_told("MarginCall", "anna", mark=4_200_000)
     assert called.payload["available"] < called.payload["required"]
     closed = await world.until_told("ForcedClose", "anna")
     assert closed.payload["healthy"] is True
@@ -146,7 +148,11 @@ async def is_closed_and_books_agree(world: World) -> None:
     assert len(forced) == closed.payload["orders"] >= 1
     answer = await world.request("wallet", "POST", "/api/wallet/operations/reconciliation", "olga", "admin")
     assert answer.json()["clean"] is True, answer.text
-    assert (await world.place("anna", "sell", 9_000_000, 1)).code == "ok"
+    async with asyncio.timeout(SECONDS):
+        # The engine is told that the switch is off just after everybody else.
+        while (placed := await world.place("anna", "sell", 9_000_000, 1)).reason == "kill_switch_user":
+            await asyncio.sleep(0.05)
+    assert placed.code == "ok"
 
 
 async def test_a_loan_that_is_not_covered_is_closed(tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ async def rows(exchange: Exchange, statement: str, *values: object) -> list[Mapp
 
 
 async def engine_state(exchange: Exchange) -> dict[str, Any]:
-    async with httpx.AsyncClient(base_url=exchange.url("matching-engine"), trust_env=False) as client:
+    url = exchange.url("matching-engine")
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
         answer = await client.get("/internal/matching/state", headers=exchange.internal_headers)
         return dict(answer.raise_for_status().json())
 

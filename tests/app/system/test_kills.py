@@ -64,7 +64,7 @@ async def _campaign(exchange: Exchange, victims: list[str], seed: int) -> None:
     await books.check(exchange, traders.acknowledged)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 async def test_nothing_is_lost_when_each_role_and_server_is_killed_once(exchange: Exchange) -> None:
     victims = [*ROLES, *SERVERS]
     random.Random(5).shuffle(victims)

@@ -30,14 +30,16 @@ class Traders:
     acknowledged: dict[str, str] = field(default_factory=dict)
     """Client order id → order id."""
     retries: int = 0
+    over: bool = False
+    """Set to have everybody stop behind the order that is under way."""
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def trade(self, user: int, seed: int) -> None:
-        """Place orders until cancelled; one that has no answer yet is sent again unchanged."""
+        """Place orders until it is over; one that has no answer yet is sent again unchanged."""
         pick = random.Random(seed)
         async with httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=10) as client:
             number = 0
-            while True:
+            while not self.over:
                 number += 1
                 await self._place(client, user, f"{seed}-{user}-{number}", pick)
 
@@ -79,7 +81,7 @@ class Traders:
 
 @asynccontextmanager
 async def trading(exchange: Exchange, users: int, seed: int) -> AsyncIterator[Traders]:
-    """Funded users who trade until the end of the body."""
+    """Funded users who trade until the end of the body; afterwards no order is under way any more."""
     traders = Traders(exchange.url("order"), [])
     database = Database(exchange.database_url)
     wallet = Wallet.of(database, WalletSettings())
@@ -99,8 +101,7 @@ async def trading(exchange: Exchange, users: int, seed: int) -> AsyncIterator[Tr
     await database.close()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(traders.trade(user, seed)) for user in range(users)]
-        try:
-            yield traders
-        finally:
-            for task in tasks:
-                task.cancel()
+        yield traders
+        traders.over = True
+        async with asyncio.timeout(90):
+            await asyncio.wait(tasks)

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.kit import schema
 from app.kit.auth import Method, Principal, current_user
 from app.kit.database import Database
 from app.kit.runtime import Backends, Runtime
@@ -15,7 +16,11 @@ from app.roles import Kind, Need, Resources, Role
 from app.wallet.endpoints import create_app
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
+from infra.servers.backing import Postgresql
+from tests.app.patience import patience
 from tests.app.wallet.books import Clock
+
+__all__ = ["patience"]
 
 ROLE = Role(
     name="wallet",
@@ -60,6 +65,15 @@ def answer(response: httpx.Response, status: int) -> Any:
 
 def sender(user: str, *scopes: str, proved_at: int | None = None, method: Method = Method.TOKEN) -> Principal:
     return Principal(user, frozenset(scopes or ("read", "trade", "withdraw")), method, "s", proved_at)
+
+
+@pytest.fixture
+async def postgresql_database(postgresql: Postgresql) -> AsyncIterator[Database]:
+    """With a connection for each of many writers: who has to wait for one is refused after a few seconds."""
+    made = Database(await postgresql.new_database(), pool_size=20)
+    await schema.to(made)
+    yield made
+    await made.close()
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ async def until_someone_waits(database: Database) -> None:
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while True:
             async with database.transaction(read_only=True) as session:
                 if await session.scalar(waiting):

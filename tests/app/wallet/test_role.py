@@ -64,7 +64,7 @@ async def test_the_role_serves_sweeps_and_tells(tmp_path: Path) -> None:
                 told += [Envelope.decode(message.value).id for message in messages]
         await subscription.close()
         assert told == ["ledger:deposit:1", "ledger:expire:h"]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
             assert (await client.get("/readyz")).status_code == 200
             assert (await client.get("/api/wallet/assets")).status_code == 200
             assert (await client.get("/api/wallet/balances")).status_code == 401
