@@ -80,7 +80,7 @@ def proved(client: Client) -> Client:
 
 
 def _http(url: str) -> httpx.Client:
-    return httpx.Client(base_url=url, trust_env=False, timeout=20)
+    return httpx.Client(base_url=url, trust_env=False, timeout=30)
 
 
 def address(name: str) -> str:

@@ -34,11 +34,12 @@ class Platform:
         return self.addresses[role] + path
 
     async def get(self, role: str, path: str, **options: Any) -> httpx.Response:
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=SECONDS) as client:
             return await client.get(self.url(role, path), **options)
 
     def websocket(self, role: str, **options: Any) -> connect:
-        return connect(self.url(role, "/ws").replace("http", "ws"), proxy=None, **options)
+        url = self.url(role, "/ws").replace("http", "ws")
+        return connect(url, proxy=None, open_timeout=SECONDS, **options)
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,20 @@ from app.roles import ROLES
 from infra.servers.process import ServerProcess, answers, free_port, wait_until
 from tests.traders import PASSWORD, address, operator, registered, within
 
+SECONDS = 60
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
+
+
+def get(url: str) -> Any:
+    return httpx.get(url, trust_env=False, timeout=SECONDS).json()
+
+
+def candles(port: int, query: str = "") -> list[dict[str, Any]]:
+    """No candles before the role behind the gateway answers."""
+    found: list[dict[str, Any]] = get(f"http://127.0.0.1:{port}/api/market/candles/BTC-USD{query}").get(
+        "candles", []
+    )
+    return found
 
 
 def app(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -32,15 +46,11 @@ def test_is_up_and_leaves_nothing(tmp_path: Path) -> None:
     process = ServerProcess(
         command, tmp_path / "all.log", env={"TMPDIR": str(tmp_path), "APP_LOG_LEVEL": "WARNING"}
     )
-    process.start(lambda: "Tradestack is up" in process.output)
-    assert process.output.strip().endswith(f"Tradestack is up: http://localhost:{port}")
-
-    def candles() -> int:
-        page = httpx.get(f"http://127.0.0.1:{port}/api/market/candles/BTC-USD", trust_env=False)
-        return len(page.json()["candles"])
-
-    wait_until("the simulated past is there", lambda: candles() > 100, 15)
-    assert process.stop() == 0, process.output
+    process.start(lambda: "Tradestack is up" in process.output, SECONDS)
+    # Roles that wait for each other may warn after it.
+    assert f"Tradestack is up: http://localhost:{port}" in process.output.splitlines()
+    wait_until("the simulated past is there", lambda: len(candles(port)) > 100, SECONDS)
+    assert process.stop(SECONDS) == 0, process.output
     assert not answers(port)
     assert [path.name for path in tmp_path.iterdir()] == ["all.log"]
 
@@ -60,18 +70,16 @@ def test_goes_on_with_its_data(tmp_path: Path) -> None:
             str(tmp_path / "data"),
         ]
         process = ServerProcess(command, tmp_path / "all.log", env={"APP_FEED_HISTORY_MINUTES": "5"})
-        process.start(lambda: answers(port))
-        url = f"http://127.0.0.1:{port}/api/market/candles/BTC-USD?limit=1000"
-
-        def oldest() -> str:
-            found = httpx.get(url, trust_env=False).json()["candles"]
-            return str(found[0]["start"]) if len(found) > 4 else ""
-
+        process.start(lambda: answers(port), SECONDS)
         try:
-            wait_until("candles are there", lambda: bool(oldest()), 15)
-            return oldest()
+            found = within(
+                SECONDS,
+                "candles are there",
+                lambda: made if len(made := candles(port, "?limit=1000")) > 4 else None,
+            )
+            return str(found[0]["start"])
         finally:
-            process.stop()
+            process.stop(SECONDS)
 
     assert first_candle() == first_candle()
 
@@ -81,7 +89,7 @@ def test_two_users_trade_and_the_order_book_outlives_the_process(tmp_path: Path)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "app", "run", "all", "--port", str(port), "--data", str(data)]
     process = ServerProcess(command, tmp_path / "all.log", env={"APP_LOG_LEVEL": "WARNING"})
-    process.start(lambda: "Tradestack is up" in process.output)
+    process.start(lambda: "Tradestack is up" in process.output, SECONDS)
     try:
         assert {path.name: path.stat().st_mode & 0o777 for path in data.glob("app_auth_*")} == {
             "app_auth_signing_key": 0o600,
@@ -105,21 +113,22 @@ def test_two_users_trade_and_the_order_book_outlives_the_process(tmp_path: Path)
         seller, buyer = registered(url, "seller"), registered(url, "buyer")
         back_office.deposit(seller, "BTC", "1")
         back_office.deposit(buyer, "USD", "100000")
-        price = httpx.get(f"{url}/api/market/tickers/BTC-USD", trust_env=False).json()["price"]
+        ticker = f"{url}/api/market/tickers/BTC-USD"
+        price = within(30, "there is a price", lambda: get(ticker).get("price"))
         rests = seller.place("sell", price, "0.02")
         assert buyer.place("buy", price, "0.01")["status"] == "filled"
         within(30, "the trade is settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
         within(30, "there is a position", lambda: buyer.call("GET", "/api/portfolio/positions"))
         assert back_office.call("POST", "/api/wallet/operations/reconciliation")["clean"]
-        assert process.stop() == 0
-        process.start(lambda: process.output.count("Tradestack is up") == 2)
-        book = httpx.get(f"{url}/api/book/BTC-USD", trust_env=False).json()
+        assert process.stop(SECONDS) == 0
+        process.start(lambda: process.output.count("Tradestack is up") == 2, SECONDS)
+        book = get(f"{url}/api/book/BTC-USD")
         assert [(level["price"], Decimal(level["quantity"])) for level in book["asks"]] == [
             (price, Decimal("0.01"))
         ]
         assert seller.call("GET", f"/api/orders/{rests['order_id']}")["status"] == "partially_filled"
     finally:
-        process.stop()
+        process.stop(SECONDS)
 
 
 def test_a_taken_port_is_told(tmp_path: Path) -> None:
@@ -127,11 +136,11 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
     first = ServerProcess(
         [sys.executable, "-m", "app", "run", "all", "--port", str(port)], tmp_path / "first.log"
     )
-    first.start(lambda: answers(port))
+    first.start(lambda: answers(port), SECONDS)
     try:
         second = app("run", "all", "--port", str(port))
     finally:
-        first.stop()
+        first.stop(SECONDS)
     assert second.returncode == 2
     assert f"gateway cannot listen on 127.0.0.1:{port}: Address already in use" in second.stderr
     assert "Traceback" not in second.stderr

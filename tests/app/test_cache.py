@@ -1,7 +1,7 @@
 """What every cache adapter promises, and what the one for Redis promises besides."""
 
+import asyncio
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -48,6 +48,7 @@ async def test_a_server_that_is_not_there_is_unavailable() -> None:
     await cache.close()
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_a_cluster_keeps_what_belongs_to_every_shard(redis_cluster: RedisCluster) -> None:
     names = [f"test:{uuid4()}" for _ in range(50)]  # the chance that one of three shards gets none: 2e-9
     writer = RedisCache(redis_cluster.url, redis_cluster.password)
@@ -65,13 +66,13 @@ async def test_a_cluster_keeps_what_belongs_to_every_shard(redis_cluster: RedisC
 
 async def test_a_cluster_that_is_not_there_is_unavailable_in_time() -> None:
     cache = RedisCache(f"redis://127.0.0.1:{free_port()}/0?cluster=true", None)
-    begun = time.monotonic()
-    with pytest.raises(Unavailable, match="cache is unavailable"):
-        await cache.ping()
-    assert time.monotonic() - begun < 15
+    async with asyncio.timeout(30):
+        with pytest.raises(Unavailable, match="cache is unavailable"):
+            await cache.ping()
     await cache.close()
 
 
+@pytest.mark.usefixtures("patient_cache")
 @pytest.mark.parametrize("kind", ["redis", "redis_cluster"])
 async def test_the_password_is_asked_for_each_connection(request: pytest.FixtureRequest, kind: str) -> None:
     server: backing.Redis | RedisCluster = request.getfixturevalue(kind)
@@ -109,6 +110,7 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
     process.kill()
 
 
+@pytest.mark.usefixtures("patient_cache")
 async def test_tls_trusts_the_authorities_of_the_system_and_no_other(
     tls_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -311,7 +311,7 @@ async def test_an_outage_of_the_role_leaves_no_gap(database: Database, bus: Bus)
 
 async def _follow_until(writer: CandleWriter, database: Database, seq: int) -> None:
     task = asyncio.create_task(writer.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             async with database.transaction(read_only=True) as session:
                 found = await history.place(session, "BTC-USD")

@@ -140,18 +140,18 @@ async def test_a_transaction_cancelled_anywhere_ends_and_leaves_no_lock(
             await database.close()
         interruption.left, interruption.times = step, times
         task = asyncio.create_task(work())
-        assert await asyncio.wait((task,), timeout=10) == ({task}, set()), f"hangs at step {step}"
+        assert await asyncio.wait((task,), timeout=30) == ({task}, set()), f"hangs at step {step}"
         ended.append(task)  # with the frames of its error, and the cursors in them
         if interruption.times == times:
             break  # it needed fewer steps
         interruption.times = 0
-        with closing(sqlite3.connect(file, timeout=1, isolation_level=None)) as other:
+        with closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
         assert asyncio.all_tasks() == {asyncio.current_task()}, f"something goes on after step {step}"
     interruption.times = 0
     assert step > 8
     assert sum(task.cancelled() for task in ended) >= step - 2
-    await asyncio.wait_for(database.close(), 10)
+    await asyncio.wait_for(database.close(), 30)
 
 
 async def test_who_waits_for_the_writer_of_sqlite_ends_at_once(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ async def test_who_waits_for_the_writer_of_sqlite_ends_at_once(tmp_path: Path) -
         await asyncio.wait(waiting, timeout=0.1)
         for task in waiting:
             task.cancel()
-        ended, _ = await asyncio.wait(waiting, timeout=10)
+        ended, _ = await asyncio.wait(waiting, timeout=30)
         assert len(ended) == len(waiting)
     await write()
-    await asyncio.wait_for(database.close(), 10)
+    await asyncio.wait_for(database.close(), 30)
 
 
 async def test_a_statement_of_postgresql_is_cancelled(postgresql_database: Database) -> None:
@@ -178,13 +178,14 @@ async def test_a_statement_of_postgresql_is_cancelled(postgresql_database: Datab
     async def sleep() -> None:
         async with postgresql_database.transaction() as session:
             begun.set()
-            await session.execute(text("SELECT pg_sleep(20)"))
+            await session.execute(text("SELECT pg_sleep(300)"))
 
     sleeping = [asyncio.create_task(sleep()) for _ in range(3)]
     await begun.wait()
     await asyncio.wait(sleeping, timeout=0.2)
     for task in sleeping:
         task.cancel()
-    ended, _ = await asyncio.wait(sleeping, timeout=10)
+    # By itself it would end after 30 s, the time-out of a command.
+    ended, _ = await asyncio.wait(sleeping, timeout=20)
     assert len(ended) == len(sleeping)
-    await asyncio.wait_for(postgresql_database.close(), 10)
+    await asyncio.wait_for(postgresql_database.close(), 30)

@@ -151,7 +151,7 @@ async def test_a_feed_that_fails_starts_again_and_others_go_on() -> None:
         {"a": Told([quote("AAPL")], fails=True), "b": Told([quote(SYMBOL)])}, {}, pause=no_pause
     )
     found: list[str] = []
-    async with asyncio.timeout(20), aclosing(feed.stream()) as batches:
+    async with asyncio.timeout(30), aclosing(feed.stream()) as batches:
         async for batch in batches:
             found += [q.symbol for q in batch]
             if len(found) == 3:
@@ -163,7 +163,7 @@ async def test_a_feed_that_fails_starts_again_and_others_go_on() -> None:
 async def test_time_goes_forward_where_one_feed_follows_another() -> None:
     late = NOW + timedelta(seconds=5)
     feed = CombinedFeed({"a": Told([quote(SYMBOL), quote("AAPL")])}, {SYMBOL: late})
-    async with asyncio.timeout(20), aclosing(feed.stream()) as batches:
+    async with asyncio.timeout(30), aclosing(feed.stream()) as batches:
         assert [(q.symbol, q.at) for q in await anext(batches)] == [(SYMBOL, late), ("AAPL", NOW)]
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from app.gateway.routing import is_hidden, is_plain, route
 from app.gateway.tunnel import SERVICE_RESTART, FrameBoundary
 from app.kit.errors import ConfigurationError
+from app.kit.limits import BoundedHttpProtocol
 from app.kit.settings import Settings
 from app.price_service.frames import frame
 from infra.servers.process import free_port
@@ -143,11 +144,19 @@ async def test_a_body_that_never_comes_is_given_up(tmp_path: Path, monkeypatch: 
 async def test_a_slow_answer_is_not_cut_off_by_the_next_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.kit.limits.HEAD_SECONDS", 0.05)
+    over = asyncio.Event()
+    too_slow = BoundedHttpProtocol._too_slow
+
+    def noted(connection: BoundedHttpProtocol) -> None:
+        too_slow(connection)
+        over.set()
+
+    monkeypatch.setattr("app.kit.limits.HEAD_SECONDS", 1.0)
+    monkeypatch.setattr(BoundedHttpProtocol, "_too_slow", noted)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(0.5)
+        await over.wait()  # the time of the second head is
         writer.write(answer(b"late"))
         await writer.drain()
         writer.close()

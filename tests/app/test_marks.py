@@ -34,7 +34,7 @@ async def following(marks: Marks) -> AsyncIterator[None]:
 
 
 async def until(marks: Marks, symbol: str, price: int) -> None:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         while marks.price(symbol) != price:
             await asyncio.sleep(0.01)
 

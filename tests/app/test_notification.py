@@ -76,7 +76,7 @@ class FakeMailer:
 
 async def work(database: Database, queue: FakeQueue, mailer: FakeMailer) -> None:
     task = asyncio.create_task(Notifier(database, queue, mailer).run())
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         done = asyncio.create_task(queue.done.wait())
         await asyncio.wait((task, done), return_when=asyncio.FIRST_COMPLETED)
     if task.done():
@@ -179,7 +179,7 @@ class Inbox:
     def __init__(self, refuse: str | None = None) -> None:
         self.messages: list[Any] = []
         self._refuse = refuse
-        self._controller = Controller(self, hostname="127.0.0.1", port=free_port())
+        self._controller = Controller(self, hostname="127.0.0.1", port=free_port(), ready_timeout=30)
         self.url = f"smtp://127.0.0.1:{self._controller.port}"
 
     async def handle_RCPT(
@@ -304,8 +304,8 @@ async def test_the_role_takes_messages_from_sqs(
     with Inbox() as inbox:
         monkeypatch.setenv("APP_MAIL_URL", inbox.url)
         async with running(tmp_path, "notification") as platform:
-            await until("the mail is there", lambda: len(inbox.messages) == 1, 15)
-            await until("the message is gone", lambda: left(sqs) == "0", 15)
+            await until("the mail is there", lambda: len(inbox.messages) == 1, 30)
+            await until("the message is gone", lambda: left(sqs) == "0", 30)
             assert "notifications_total" in (await platform.get("notification", "/metrics")).text
             assert (await platform.get("notification", "/readyz")).status_code == 200
         assert len(inbox.messages) == 1
@@ -322,8 +322,8 @@ def test_without_a_queue_the_role_says_what_to_set(tmp_path: Path) -> None:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("APP_")}
     env = {**clean, "APP_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/app.db"}
     process = ServerProcess([sys.executable, "-m", "app", "run", "notification"], tmp_path / "log", env=env)
-    process.start(lambda: True)
-    assert process.wait() == 2
+    process.launch()
+    assert process.wait(60) == 2
     assert "APP_QUEUE_URL is not set: give the URL of an SQS queue" in process.output
     assert "Traceback" not in process.output
 

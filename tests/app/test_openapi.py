@@ -53,7 +53,7 @@ async def made_up(platform: Platform, role: str, bearer: str) -> None:
     operations = [found.ok() for found in schema.get_all_operations()]
     assert operations
     faults: list[str] = []
-    with httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         for operation in operations:
             faults += await asyncio.to_thread(_faults, client, operation, bearer)
     assert not faults, "\n".join(faults)

@@ -23,7 +23,7 @@ SERVICES = [role.name for role in ROLES.values() if not role.ends and role.queue
 
 def answer(url: str) -> httpx.Response | None:
     try:
-        return httpx.get(url, timeout=3, trust_env=False)
+        return httpx.get(url, timeout=20, trust_env=False)
     except httpx.HTTPError:
         return None
 
@@ -58,7 +58,7 @@ class Deployment:
         process = ServerProcess(
             [sys.executable, "-m", "app", "run", name], self.directory / f"{name}.log", env=self.env
         )
-        process.start(lambda: True)
+        process.launch()
         assert process.wait(60) == 0, process.output
 
     def start(self, role: str, *, ready: bool = True) -> ServerProcess:
@@ -140,30 +140,40 @@ async def test_a_killed_collector_is_followed_by_an_epoch_of_its_own(deployment:
     async with following_stream(deployment) as found:
         before = dict(found.seen)
         deployment.restart("price-collector")
-        await prices_resume(found, 30)
+
+        def another_epoch() -> bool:
+            return any(epoch != before[symbol][0] for symbol, (epoch, _) in tuple(found.seen.items()))
+
+        # What was on its way when it was killed comes before that.
+        await until("another epoch", another_epoch, 60)
+        await prices_resume(found, 60)
         told = {symbol: epoch for symbol, (epoch, _) in found.seen.items()}
         changed = {epoch for symbol, epoch in told.items() if epoch != before[symbol][0]}
         assert len(changed) == 1
         process = deployment.processes["price-collector"]
-        assert await asyncio.to_thread(process.stop) == 0
+        assert await asyncio.to_thread(process.stop, 60) == 0
         process.launch()
-        await prices_resume(found, 30)
+        await prices_resume(found, 60)
         assert {epoch for epoch, _ in found.seen.values()} - set(told.values()) <= changed
 
 
 async def test_a_killed_price_service_is_not_noticed_but_by_a_snapshot(deployment: Deployment) -> None:
     async with following_stream(deployment) as found:
-        snapshots = found.snapshots
+        snapshots, closes = found.snapshots, len(found.close_codes)
         deployment.restart("price-service")
-        await prices_resume(found, 30)
-        assert found.snapshots > snapshots
-        assert found.close_codes[-1] == 1012
+        # What was on its way when it was killed comes before that.
+        await until("the connection ends", lambda: len(found.close_codes) > closes, 60)
+        await until("a snapshot", lambda: found.snapshots > snapshots, 60)
+        await prices_resume(found, 60)
+        assert found.close_codes[closes] == 1012
 
 
 async def test_a_killed_gateway_is_reconnected_to(deployment: Deployment) -> None:
     async with following_stream(deployment) as found:
+        closes = len(found.close_codes)
         deployment.restart("gateway")
-        await prices_resume(found, 30)
+        await until("the connection ends", lambda: len(found.close_codes) > closes, 60)
+        await prices_resume(found, 60)
 
 
 async def test_the_bus_may_be_away(deployment: Deployment, kafka: Kafka) -> None:
@@ -173,7 +183,7 @@ async def test_the_bus_may_be_away(deployment: Deployment, kafka: Kafka) -> None
         await asyncio.sleep(4)
         assert {deployment.status(role, "/livez") for role in SERVICES} == {200}
         kafka.process.launch()
-        await prices_resume(found, 60)
+        await prices_resume(found, 120)
     assert deployment.pids() == pids
 
 
@@ -181,23 +191,23 @@ async def test_the_cache_may_be_away(deployment: Deployment, redis: Redis) -> No
     pids = deployment.pids()
     async with following_stream(deployment) as found:
         redis.process.kill()
-        await prices_resume(found, 30)
+        await prices_resume(found, 60)
         assert {deployment.status(role, "/livez") for role in SERVICES} == {200}
         unavailable = answer(deployment.url("gateway", "/api/market/tickers"))
         assert unavailable is not None
         assert (unavailable.status_code, unavailable.json()["code"]) == (503, "unavailable")
         redis.process.launch()
         await until(
-            "tickers are back", lambda: deployment.status("gateway", "/api/market/tickers") == 200, 15
+            "tickers are back", lambda: deployment.status("gateway", "/api/market/tickers") == 200, 60
         )
-        await prices_resume(found, 30)
+        await prices_resume(found, 60)
     assert deployment.pids() == pids
 
 
 async def test_the_database_may_be_away(deployment: Deployment, postgresql: Postgresql) -> None:
     pids = deployment.pids()
     postgresql.process.signal(signal.SIGINT)
-    await asyncio.to_thread(postgresql.process.wait)
+    await asyncio.to_thread(postgresql.process.wait, 60)
     async with following_stream(deployment):
         assert deployment.status("gateway", "/api/market/candles/BTC-USD") == 503
         assert deployment.status("market-data", "/livez") == 200
@@ -208,9 +218,9 @@ async def test_the_database_may_be_away(deployment: Deployment, postgresql: Post
         candles = page.json()["candles"] if page is not None and page.status_code == 200 else []
         return json.dumps(candles)
 
-    await until("candles are back", lambda: newest() not in ("[]",), 20)
+    await until("candles are back", lambda: newest() not in ("[]",), 60)
     before = newest()
-    await until("candles go on", lambda: newest() != before, 20)
+    await until("candles go on", lambda: newest() != before, 60)
     assert deployment.pids() == pids
 
 
@@ -219,8 +229,8 @@ def test_healthcheck(deployment: Deployment, capfd: pytest.CaptureFixture[str]) 
         env = {**deployment.env, "APP_PORT": str(port)}
         command = [sys.executable, "-m", "app", "healthcheck", "market-data"]
         process = ServerProcess(command, deployment.directory / "healthcheck.log", env=env)
-        process.start(lambda: True)
-        assert process.wait() == code
+        process.launch()
+        assert process.wait(60) == code
 
 
 def test_logs_are_json_lines(deployment: Deployment) -> None:
@@ -232,7 +242,7 @@ def test_logs_are_json_lines(deployment: Deployment) -> None:
 def test_every_role_ends_when_told(deployment: Deployment) -> None:
     for role in SERVICES:
         process = deployment.processes[role]
-        assert process.stop(ROLES[role].drain_seconds + 10) == 0, process.output
+        assert process.stop(ROLES[role].drain_seconds + 30) == 0, process.output
 
 
 @pytest.mark.parametrize(
@@ -253,7 +263,7 @@ def test_a_wrong_environment_is_told_before_anything_starts(
     process = ServerProcess(
         [sys.executable, "-m", "app", "run", "market-data"], tmp_path / "log", env={**clean, **env}
     )
-    process.start(lambda: True)
-    assert process.wait() == 2
+    process.launch()
+    assert process.wait(60) == 2
     assert message in process.output
     assert "Traceback" not in process.output

@@ -20,7 +20,7 @@ async def candles(platform: Platform, query: str = "") -> list[dict[str, object]
 
 async def test_instruments_tickers_and_candles(tmp_path: Path) -> None:
     async with running(tmp_path, "market-data", "price-collector", feed_history_minutes=30) as platform:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while len(await candles(platform)) < 25:
                 await asyncio.sleep(0.05)
         instruments = (await platform.get("market-data", "/api/market/instruments")).json()

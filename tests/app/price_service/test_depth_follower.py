@@ -41,6 +41,7 @@ class Leader:
 def _quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(depth_follower, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(depth_follower, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(depth_follower, "_DEPOSED_SECONDS", 600.0)
 
 
 @pytest.fixture

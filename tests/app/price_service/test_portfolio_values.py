@@ -38,7 +38,7 @@ async def test_what_went_wrong_once_is_tried_again(wrong: Exception, monkeypatch
 
     values, watcher = PortfolioValues(read, lambda _: None), Watcher()
     values.join(watcher)
-    told = await asyncio.wait_for(watcher.heard.get(), 20)
+    told = await asyncio.wait_for(watcher.heard.get(), 30)
     values.leave(watcher)
     assert b'"portfolio"' in told
     assert answers == []
