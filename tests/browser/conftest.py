@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Error, sync_playwright
+from playwright.sync_api import Browser, Error, expect, sync_playwright
 
 from infra.servers.process import ServerProcess, answers, free_port
 
@@ -47,7 +47,7 @@ class Platform:
         )
 
     def start(self) -> None:
-        self.process.start(lambda: answers(self.port))
+        self.process.start(lambda: answers(self.port), 60)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +56,8 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium: install chromium")
+    # As long as Playwright waits for everything else.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         try:
             made = playwright.chromium.launch(executable_path=chromium, args=list(_FLAGS))

@@ -59,10 +59,13 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
+def namespace(cluster: Cluster, eventually: Callable[..., None]) -> Iterator[str]:
     """A namespace of its own for one test."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     cluster.kubectl("create", "namespace", name)
+    # A controller makes it a moment later, and no pod is taken before.
+    account = ("get", "serviceaccount", "default", "-n", name, "--ignore-not-found", "-o=name")
+    eventually(lambda: cluster.kubectl(*account).strip())
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 

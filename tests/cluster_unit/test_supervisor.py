@@ -13,7 +13,7 @@ from infra.cluster.components import Component
 from infra.cluster.supervisor import Keeper
 
 
-def wait_for(question: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_for(question: Callable[[], object], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not question():
         assert time.monotonic() < deadline

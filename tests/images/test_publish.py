@@ -73,7 +73,7 @@ def registry(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Start]:
     yield start
     for server in running:
         server.terminate()
-        server.wait(10)
+        server.wait(30)
 
 
 def _publish(repository: Repository) -> publish.Published:

@@ -64,7 +64,7 @@ async def server(answer: Answer) -> AsyncIterator[str]:
             writer.transport.abort()
 
 
-def load_of(url: str, schedule: Schedule, connections: int = 1, timeout: float = 10) -> HttpLoad:
+def load_of(url: str, schedule: Schedule, connections: int = 1, timeout: float = 30) -> HttpLoad:
     request = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
     return HttpLoad(urlsplit(url), lambda _: request, schedule, connections=connections, timeout=timeout)
 

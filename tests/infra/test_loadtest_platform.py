@@ -10,7 +10,10 @@ import httpx
 import pytest
 
 from app.events.envelope import Envelope
+from app.gateway import proxy
+from app.kit import auth, upstream
 from app.kit.bus import Record
+from app.matching_client import client
 from app.wallet.deposits import Deposit
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
@@ -29,6 +32,16 @@ from tests.app.ticks import tick
 from tests.infra.test_loadtest import tradestack
 
 PASSWORD = "correct horse battery staple 9"
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All roles share this process: when it pauses, none shall give up on another one, or on its leader."""
+    monkeypatch.setattr(client, "RETRY_SECONDS", 60.0)
+    monkeypatch.setattr(client, "_CONNECT_SECONDS", 60.0)
+    monkeypatch.setattr(proxy, "_TIMEOUT", httpx.Timeout(60.0))
+    monkeypatch.setattr(auth, "role_client", lambda _: upstream.role_client(60.0))
+    monkeypatch.setenv("APP_MATCHING_LEASE_SECONDS", "60")
 
 
 async def publish(platform: Platform, *seqs: int, symbol: str = "BTC-USD") -> None:
@@ -109,15 +122,18 @@ async def test_a_server_that_goes_away_and_one_that_refuses_are_failures(tmp_pat
 
 async def test_clients_come_back_when_the_price_service_restarts(tmp_path: Path) -> None:
     port = free_port()
-    listening = Listening([f"ws://127.0.0.1:{port}/ws"], ["BTC-USD"], channels=["ticker"], resume=True)
-    load = StreamLoad(listening, schedule=Schedule(1000, 0.004, 4), hold=60, max_messages=10_000)
+    listening = Listening(
+        [f"ws://127.0.0.1:{port}/ws"], ["BTC-USD"], channels=["ticker"], resume=True, timeout=120
+    )
+    load = StreamLoad(listening, schedule=Schedule(1000, 0.004, 4), hold=300, max_messages=10_000)
     async with running(tmp_path, "price-service", port=port) as platform:
         run = asyncio.create_task(load.run(stopping := asyncio.Event()))
         await until(load, 4)
         await publish(platform, 1, 2, 3)
         await until(load, 16)
     async with running(tmp_path, "price-service", port=port) as platform:
-        async with asyncio.timeout(30):
+        # The longer the service was away, the longer are the pauses between attempts.
+        async with asyncio.timeout(120):
             while load.reconnects < 4 or load.resumed_anew < 4:
                 await asyncio.sleep(0.01)
         await publish(platform, 9, 10)
@@ -129,23 +145,24 @@ async def test_clients_come_back_when_the_price_service_restarts(tmp_path: Path)
     assert (load.resumed_whole, load.untold_gaps, load.failures) == (0, 0, {})
 
 
-async def test_the_command_over_a_feed(tmp_path: Path) -> None:
+async def test_the_command_over_a_feed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APP_COLLECTOR_LEASE_SECONDS", "60")  # another epoch would be a gap
     async with running(tmp_path, "price-collector", "price-service") as platform:
         url = platform.url("price-service", "/ws").replace("http", "ws")
-        options = ("--connections", "50", "--seconds", "1", "--each", "2", "--json", "--out", str(tmp_path))
+        options = ("--connections", "50", "--seconds", "3", "--each", "2", "--json", "--out", str(tmp_path))
         code, out, err = await tradestack("ws", url, *options)
         assert code == 0, err + out
         document = json.loads(out)
         assert document["figures"]["opened"] == 50
         assert document["latency_ms"]["count"] > 100
         assert document["figures"]["gaps_told"] == document["figures"]["gaps_untold"] == 0
-        code, out, _ = await tradestack(
-            "ws", url, "--symbols", "NO-SUCH", "--connections", "1", "--seconds", "0.5", "--json"
-        )
+        options = ("--connections", "1", "--seconds", "60", "--count", "1", "--json")
+        code, out, _ = await tradestack("ws", url, "--symbols", "NO-SUCH", *options)
         assert code == 1
         assert json.loads(out)["failures"] == {"refused: unknown-symbol": 1}
 
 
+@pytest.mark.usefixtures("patience")
 async def test_orders_are_placed_and_refusals_are_failures(tmp_path: Path) -> None:
     names = ("order", "matching-engine", "wallet", "gateway")
     async with running(tmp_path, *names) as platform, publishing(platform.addresses) as issuer:
@@ -162,7 +179,7 @@ async def test_orders_are_placed_and_refusals_are_failures(tmp_path: Path) -> No
         assert code == 0, err + out
         document = json.loads(out)
         assert document["statuses"] == {"201": 20}
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
             async with asyncio.timeout(30):
                 placed: set[str] = set()
                 while len(placed) < 20:

@@ -1,6 +1,7 @@
 """Stream loads against WebSocket servers on loopback that behave in known ways."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -50,7 +51,7 @@ async def send(connection: ServerConnection, *messages: dict[str, Any]) -> None:
 
 def load_of(url: str, connections: int = 1, messages: int = 1000, **options: Any) -> StreamLoad:
     schedule = Schedule(1000, connections / 1000, connections)
-    return StreamLoad(Listening([url], ["A"], **options), schedule=schedule, hold=20, max_messages=messages)
+    return StreamLoad(Listening([url], ["A"], **options), schedule=schedule, hold=60, max_messages=messages)
 
 
 async def test_a_stream_that_is_resumed_has_no_gap() -> None:
@@ -180,14 +181,16 @@ async def test_a_certificate_authority_of_ones_own(tmp_path: Path) -> None:
         await send(connection, {"type": "subscribed"}, tick(1))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(OK)
-        await writer.drain()
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(OK)
         writer.close()
 
     options = ("--connections", "1", "--seconds", "0.3", "--json")
     async with server(serve_client, authority.server()) as url:
-        code, out, err = await tradestack("ws", url, *options, "--ca", str(authority.certificate))
+        until_both = ("--connections", "1", "--seconds", "60", "--count", "2", "--json")
+        code, out, err = await tradestack("ws", url, *until_both, "--ca", str(authority.certificate))
         assert (code, json.loads(out)["figures"]["messages"]) == (0, 2), err
         code, out, _ = await tradestack("ws", url, *options)
         assert (code, list(json.loads(out)["failures"])) == (1, ["connect: SSLCertVerificationError"])

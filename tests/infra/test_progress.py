@@ -22,7 +22,7 @@ def test_details_with_brackets_are_shown_as_they_are(monkeypatch: pytest.MonkeyP
     with steps.step("Wait") as step:
         step.detail(told)
         waiting = threading.Event()
-        for _ in range(500):
+        for _ in range(3000):
             if told in shown.getvalue() or failures:
                 break
             waiting.wait(0.01)

@@ -13,6 +13,7 @@ from infra import kubeconfig
 from infra.cluster.addons import platform
 from infra.cluster.addons.platform import certificate
 from infra.cluster.cluster import Cluster
+from infra.errors import TradestackError
 from infra.images import build, catalog
 from infra.progress import Steps
 from infra.render.kubectl import Kubectl
@@ -70,9 +71,17 @@ def conditions(cluster: Cluster, kind: str, name: str, namespace: str) -> dict[s
     return {item["type"]: item["status"] for item in found.get("status", {}).get("conditions", ())}
 
 
-def test_the_external_metrics_api_answers(target: EmbeddedTarget, cluster: Cluster) -> None:
-    answer = json.loads(cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1"))
-    assert answer["groupVersion"] == "external.metrics.k8s.io/v1beta1"
+def test_the_external_metrics_api_answers(
+    target: EmbeddedTarget, cluster: Cluster, eventually: Eventually
+) -> None:
+    def answers() -> bool:
+        try:
+            answer = json.loads(cluster.kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1"))
+        except TradestackError:
+            return False
+        return bool(answer["groupVersion"] == "external.metrics.k8s.io/v1beta1")
+
+    eventually(answers)
 
 
 def test_a_second_time_changes_nothing(target: EmbeddedTarget, cluster: Cluster) -> None:
@@ -234,9 +243,11 @@ def test_a_gateway_serves_with_the_certificate_of_the_authority(
 
     def redirected() -> bool:
         try:
-            opener.open(f"https://{kubeconfig.address(target.kubeconfig)}:{port}/", timeout=5)
+            opener.open(f"https://{kubeconfig.address(target.kubeconfig)}:{port}/", timeout=30)
         except urllib.error.HTTPError as answer:
             return answer.headers["Location"].startswith("https://elsewhere.example")
+        except OSError:
+            return False  # the node port leads nowhere yet
         return False
 
     eventually(redirected, 60)

@@ -53,12 +53,12 @@ def phase(cluster: Cluster, namespace: str, name: str) -> str:
     return cluster.kubectl("-n", namespace, "get", "pod", name, "-o=jsonpath={.status.phase}")
 
 
-def test_the_node_is_ready_and_tells_its_version(cluster: Cluster) -> None:
+def test_the_node_is_ready_and_tells_its_version(cluster: Cluster, eventually: Eventually) -> None:
+    eventually(lambda: cluster.status().ready)
     node = json.loads(cluster.kubectl("get", "node", cluster.name, "-o=json"))
     ready = {item["type"]: item["status"] for item in node["status"]["conditions"]}
     assert ready["Ready"] == "True"
     assert node["status"]["nodeInfo"]["kubeletVersion"] == "v1.36.3"
-    assert cluster.status().ready
 
 
 def test_restricted_pods_run_and_can_be_read_and_entered(
@@ -72,10 +72,20 @@ def test_restricted_pods_run_and_can_be_read_and_entered(
     assert cluster.kubectl("-n", namespace, "exec", "talker", "--", "id", "-u").strip() == "10001"
 
 
-def test_pod_security_refuses_what_the_namespace_forbids(cluster: Cluster, namespace: str) -> None:
+def test_pod_security_refuses_what_the_namespace_forbids(
+    cluster: Cluster, namespace: str, eventually: Eventually
+) -> None:
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    with pytest.raises(TradestackError, match="violates PodSecurity"):
-        cluster.kubectl("-n", namespace, "run", "lax", f"--image={IMAGE}", "--", "true")
+
+    def run(*options: str) -> str:
+        try:
+            return cluster.kubectl("-n", namespace, "run", "lax", f"--image={IMAGE}", *options, "--", "true")
+        except TradestackError as error:
+            return str(error)
+
+    # The API server learns of a label a moment after it has taken it.
+    eventually(lambda: "violates PodSecurity" in run("--dry-run=server"))
+    assert "violates PodSecurity" in run()
 
 
 def test_a_pod_over_its_memory_limit_is_killed(
@@ -121,9 +131,16 @@ def test_services_answer_by_name_in_pods_and_by_node_port_here(
     )
     for host in ("web", f"web.{namespace}.svc.cluster.local"):
         # From the pod behind the Service, so that the way back to itself is tried as well.
-        script = fetch.format(host=host)
-        answer = cluster.kubectl("-n", namespace, "exec", "server", "--", "python3", "-c", script)
-        assert answer.strip() == "server"
+        command = ("python3", "-c", fetch.format(host=host))
+
+        def answers(command: tuple[str, ...] = command) -> bool:
+            try:
+                told = cluster.kubectl("-n", namespace, "exec", "server", "--", *command)
+            except TradestackError:
+                return False  # the name is not known yet
+            return told.strip() == "server"
+
+        eventually(answers)
 
 
 def test_pods_reach_the_api_with_their_service_account(
@@ -167,11 +184,10 @@ def test_a_volume_outlives_its_pod_and_goes_with_its_claim(
 
 
 def test_usage_of_node_and_pods_is_measured(cluster: Cluster, eventually: Eventually) -> None:
-    assert cluster.name in cluster.kubectl("top", "node")
-
     def measured() -> bool:
         try:
-            return "coredns" in cluster.kubectl("-n", "kube-system", "top", "pod")
+            pods = cluster.kubectl("-n", "kube-system", "top", "pod")
+            return cluster.name in cluster.kubectl("top", "node") and "coredns" in pods
         except TradestackError:
             return False
 

@@ -10,11 +10,11 @@ _READ_TOPICS = """
 import json, sys, time
 from confluent_kafka import Consumer, TopicPartition
 consumer = Consumer({"bootstrap.servers": sys.argv[1], "group.id": "reader", "enable.auto.commit": False})
-known = consumer.list_topics(timeout=20).topics
+known = consumer.list_topics(timeout=60).topics
 places = [TopicPartition(name, number) for name in sys.argv[2:] for number in known[name].partitions]
 ends = {}
 for place in places:
-    first, end = consumer.get_watermark_offsets(place, timeout=20)
+    first, end = consumer.get_watermark_offsets(place, timeout=60)
     place.offset = first
     if first < end:
         ends[place.topic, place.partition] = end

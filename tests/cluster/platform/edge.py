@@ -24,7 +24,7 @@ url, count, pause = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for _ in range(count):
     try:
-        with opener.open(url, timeout=10) as answer:
+        with opener.open(url, timeout=30) as answer:
             status, body = answer.status, answer.read()
     except urllib.error.HTTPError as error:
         status, body = error.code, error.read()
@@ -105,7 +105,7 @@ def handshake(platform: Platform, context: ssl.SSLContext) -> str | None:
     """The version that was agreed on; raises ssl.SSLError when there is none."""
     address = host(platform)
     with (
-        socket.create_connection((address, HTTPS), timeout=10) as plain,
+        socket.create_connection((address, HTTPS), timeout=30) as plain,
         context.wrap_socket(plain, server_hostname=address) as secure,
     ):
         return secure.version()
@@ -113,11 +113,11 @@ def handshake(platform: Platform, context: ssl.SSLContext) -> str | None:
 
 def upstreams(platform: Platform, path: str, count: int) -> list[str]:
     """Pods, by address, that got the requests for `path`, from Envoy's log, once it tells of `count`."""
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 90
     while True:
         log = platform.cluster.kubectl(
             *("logs", "-n", "envoy-gateway-system", "-l", "app.kubernetes.io/name=envoy"),
-            *("-c", "envoy", "--since=120s", "--tail=-1"),
+            *("-c", "envoy", "--since=300s", "--tail=-1"),
         )
         lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
         found = [str(line["upstream"]) for line in lines if line.get("path") == path]

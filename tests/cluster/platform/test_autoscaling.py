@@ -29,7 +29,7 @@ async def load(url: str) -> AsyncIterator[None]:
     """Requests without pause from a bounded number of clients."""
 
     async def request() -> None:
-        async with httpx.AsyncClient(trust_env=False, timeout=10) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
             while True:
                 try:
                     await client.get(f"{url}/api/market/tickers")
@@ -64,10 +64,10 @@ def set_pace(platform: Platform, behavior: dict[str, Any]) -> None:
 
 
 async def test_replicas_follow_the_load(hasty: Platform) -> None:
-    await until("one replica", lambda: replicas(hasty) == 1, 120)
+    await until("one replica", lambda: replicas(hasty) == 1, 300)
     async with load(hasty.url):
-        await until("a second replica is ready", lambda: replicas(hasty) >= 2, 150)
-    await until("back at one replica", lambda: replicas(hasty) == 1, 150)
+        await until("a second replica is ready", lambda: replicas(hasty) >= 2, 300)
+    await until("back at one replica", lambda: replicas(hasty) == 1, 300)
 
 
 @pytest.mark.soak

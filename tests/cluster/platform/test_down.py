@@ -5,15 +5,25 @@ import pytest
 
 from infra.progress import Steps
 from tests.cluster.platform.conftest import Platform, tradestack
+from tests.traders import within
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 
 def candles(platform: Platform) -> dict[str, tuple[str, str]]:
     """Closed candles of one symbol: open and close by start."""
-    found = httpx.get(f"{platform.url}/api/market/candles/BTC-USD?limit=500", trust_env=False).json()[
-        "candles"
-    ]
+
+    def answer() -> httpx.Response | None:
+        try:
+            told = httpx.get(
+                f"{platform.url}/api/market/candles/BTC-USD?limit=500", trust_env=False, timeout=30
+            )
+        except httpx.TransportError:
+            return None
+        return told if told.status_code == 200 else None
+
+    # The edge learns of what is ready a moment later.
+    found = within(60, "the edge serves", answer).json()["candles"]
     return {item["start"]: (item["open"], item["close"]) for item in found if item["closed"]}
 
 

@@ -5,7 +5,6 @@ import re
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -14,7 +13,7 @@ import pytest
 from app.gateway.registry import PATH as REGISTRY
 from infra.cluster.pki import Authority
 from tests.cluster.platform import edge
-from tests.cluster.platform.conftest import Platform
+from tests.cluster.platform.conftest import Platform, is_ready, pinned
 from tests.traders import registered, within
 
 pytestmark = pytest.mark.cluster
@@ -25,13 +24,13 @@ ORIGIN = "http://localhost:3000"
 
 
 def _get(platform: Platform, path: str, **headers: str) -> httpx.Response:
-    return httpx.get(f"{platform.url}{path}", headers=headers, trust_env=False, timeout=10)
+    return httpx.get(f"{platform.url}{path}", headers=headers, trust_env=False, timeout=30)
 
 
 def test_https_is_served_by_the_clusters_own_authority(platform: Platform) -> None:
     context = edge.trusting(edge.authority(platform))
     url = f"https://{edge.host(platform)}:{edge.HTTPS}"
-    with httpx.Client(verify=context, trust_env=False) as client:
+    with httpx.Client(verify=context, trust_env=False, timeout=30) as client:
         page = client.get(url)
         assert page.status_code == 200
         assert "text/html" in page.headers["content-type"]
@@ -106,10 +105,19 @@ def test_ambiguous_requests_are_refused(platform: Platform) -> None:
 
 
 def test_prices_stick_to_one_pod_by_a_cookie(platform: Platform) -> None:
-    kubectl = platform.cluster.kubectl
-    kubectl("scale", "deployment/price-service", "-n", "trading-system", "--replicas=2")
-    kubectl("rollout", "status", "deployment/price-service", "-n", "trading-system", "--timeout=120s")
+    def both_pods() -> bool:
+        spread = f"/ws/{uuid4()}"
+        for _ in range(24):
+            _get(platform, spread)
+        return len(set(edge.upstreams(platform, spread, 24))) == 2
 
+    with pinned(platform, 2):
+        # Envoy learns of the second pod some moments after it is ready, and then deals the cookies out anew.
+        within(120, "clients without a cookie reach both pods", both_pods)
+        _expect_that_a_cookie_leads_to_one_pod(platform)
+
+
+def _expect_that_a_cookie_leads_to_one_pod(platform: Platform) -> None:
     first = _get(platform, "/ws")
     cookie = first.headers["set-cookie"]
     name, _, value = cookie.partition(";")[0].partition("=")
@@ -123,15 +131,6 @@ def test_prices_stick_to_one_pod_by_a_cookie(platform: Platform) -> None:
         assert "set-cookie" not in answer.headers
     assert len(set(edge.upstreams(platform, same, 12))) == 1
 
-    def both_pods() -> bool:
-        spread = f"/ws/{uuid4()}"
-        for _ in range(24):
-            _get(platform, spread)
-        return len(set(edge.upstreams(platform, spread, 24))) == 2
-
-    # Envoy learns of the second pod some moments after it is ready.
-    within(120, "clients without the cookie reach both pods", both_pods)
-
 
 def _preflight(platform: Platform, origin: str, method: str = "POST") -> httpx.Response:
     headers = {
@@ -140,7 +139,7 @@ def _preflight(platform: Platform, origin: str, method: str = "POST") -> httpx.R
         "access-control-request-headers": "authorization,content-type",
     }
     url = f"{platform.url}/api/orders"
-    return httpx.options(url, headers=headers, trust_env=False, timeout=10)
+    return httpx.options(url, headers=headers, trust_env=False, timeout=30)
 
 
 def test_pages_of_allowed_origins_may_use_the_api_and_no_others(platform: Platform) -> None:
@@ -174,19 +173,14 @@ def two_envoys(platform: Platform) -> Iterator[list[str]]:
 
         def ready() -> list[str] | None:
             pods = platform.get("pods", *ENVOYS, "-l", "app.kubernetes.io/name=envoy")["items"]
-            serving = [pod["metadata"]["name"] for pod in pods if _is_ready(pod)]
+            serving = [pod["metadata"]["name"] for pod in pods if is_ready(pod)]
             return serving if len(serving) == len(pods) == count else None
 
-        found: list[str] = within(180, f"{count} Envoys", ready)
+        found: list[str] = within(300, f"{count} Envoys", ready)
         return found
 
     yield envoys(2)
     envoys(1)
-
-
-def _is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", ())
-    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
 
 
 def test_an_envoy_that_goes_loses_no_request(platform: Platform, two_envoys: list[str]) -> None:
@@ -200,5 +194,5 @@ def test_an_envoy_that_goes_loses_no_request(platform: Platform, two_envoys: lis
         pods = platform.get("pods", *ENVOYS, "-l", "app.kubernetes.io/name=envoy")["items"]
         return goes not in {pod["metadata"]["name"] for pod in pods}
 
-    within(120, "the old Envoy is gone", gone)
+    within(300, "the old Envoy is gone", gone)
     assert set(statuses) == {200}

@@ -12,7 +12,7 @@ from websockets.exceptions import InvalidStatus
 
 from infra.loadtest.stream import allow_files
 from tests.cluster.platform import edge
-from tests.cluster.platform.conftest import Platform
+from tests.cluster.platform.conftest import Platform, pinned
 from tests.traders import within
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -21,8 +21,6 @@ LIMIT = 100
 """Requests of one address in a second (seed 000, section 7.2)."""
 CONNECTIONS = 50
 """WebSockets of one address at one price-service (seed 000, section 7.2)."""
-MOST_REPLICAS = 3
-"""Of price-service (Pulumi.local.yaml)."""
 TOTAL = 9_000
 """Connections of everyone together (Pulumi.local.yaml)."""
 QUIET = "/api/market/instruments"
@@ -64,14 +62,14 @@ def test_beyond_its_limit_one_address_is_refused_and_another_served(platform: Pl
     assert other.statuses == {200}
 
     def served() -> bool:
-        return httpx.get(f"{platform.url}{QUIET}", trust_env=False).status_code == 200
+        return httpx.get(f"{platform.url}{QUIET}", trust_env=False, timeout=30).status_code == 200
 
-    within(30, "the bucket fills again", served)
+    within(60, "the bucket fills again", served)
 
 
 def test_half_sent_headers_are_cut_off_while_others_are_served(platform: Platform) -> None:
     address = (edge.host(platform), edge.HTTP)
-    slow = [socket.create_connection(address, timeout=10) for _ in range(300)]
+    slow = [socket.create_connection(address, timeout=30) for _ in range(300)]
     begun = time.monotonic()
     try:
         for each in slow:
@@ -80,7 +78,7 @@ def test_half_sent_headers_are_cut_off_while_others_are_served(platform: Platfor
         with edge.asking_inside(platform, QUIET, count=40, pause=0.2) as other:
             open_ones = set(slow)
             while open_ones:
-                assert time.monotonic() - begun < 60, f"{len(open_ones)} are still open"
+                assert time.monotonic() - begun < 90, f"{len(open_ones)} are still open"
                 for each in list(open_ones):
                     try:
                         each.send(b"x")
@@ -119,14 +117,14 @@ async def _attempts(address: str, count: int, at_once: int) -> int:
         nonlocal made
         async with room:
             try:
-                async with asyncio.timeout(15):
+                async with asyncio.timeout(30):
                     _, writer = await asyncio.open_connection(address, port)
             except (OSError, TimeoutError):
                 return
             made += 1
             writer.close()
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         await asyncio.gather(*(one((edge.HTTP, edge.HTTPS)[n % 2]) for n in range(count)))
     return made
 
@@ -142,19 +140,20 @@ def test_ten_thousand_connections_of_one_address_hold_nobody_else_up(platform: P
 async def test_one_address_has_so_many_websockets(platform: Platform) -> None:
     held: list[ClientConnection] = []
     refused: list[int] = []
-    try:
-        while len(refused) < 20 and len(held) <= CONNECTIONS * MOST_REPLICAS:
-            try:
-                held.append(await connect(platform.stream, proxy=None, open_timeout=10))
-            except InvalidStatus as answer:
-                refused.append(answer.response.status_code)
-        assert set(refused) == {429}
-        assert len(held) <= CONNECTIONS * len(platform.pods("trading-system", "price-service"))
-        # Another address is another client.
-        inside = await asyncio.to_thread(edge.ask_inside, platform, "/ws")
-        assert 429 not in inside.statuses
-    finally:
-        await asyncio.gather(*(each.close() for each in held))
+    with pinned(platform, 1):
+        try:
+            while len(refused) < 20 and len(held) <= CONNECTIONS:
+                try:
+                    held.append(await connect(platform.stream, proxy=None, open_timeout=30))
+                except InvalidStatus as answer:
+                    refused.append(answer.response.status_code)
+            assert set(refused) == {429}
+            assert len(held) <= CONNECTIONS
+            # Another address is another client.
+            inside = await asyncio.to_thread(edge.ask_inside, platform, "/ws")
+            assert 429 not in inside.statuses
+        finally:
+            await asyncio.gather(*(each.close() for each in held))
 
 
 def _is_closed(client: socket.socket) -> bool:
@@ -173,12 +172,12 @@ def test_connections_beyond_the_total_are_closed_and_the_others_served(platform:
     request = f"GET {QUIET} HTTP/1.1\r\nhost: edge\r\n\r\n".encode()
     clients: list[socket.socket] = []
     try:
-        clients.extend(socket.create_connection(address, timeout=10) for _ in range(TOTAL + 300))
-        within(30, "some are closed", lambda: sum(map(_is_closed, clients)) >= 250)
+        clients.extend(socket.create_connection(address, timeout=30) for _ in range(TOTAL + 300))
+        within(60, "some are closed", lambda: sum(map(_is_closed, clients)) >= 250)
         first = [each for each in clients if not _is_closed(each)][:20]
         assert len(first) == 20
         for each in first:
-            each.settimeout(10)
+            each.settimeout(30)
             each.sendall(request)
             assert each.recv(64).startswith(b"HTTP/1.1 200 ")
     finally:
@@ -187,9 +186,9 @@ def test_connections_beyond_the_total_are_closed_and_the_others_served(platform:
 
     def served() -> bool:
         try:
-            return httpx.get(f"{platform.url}{QUIET}", trust_env=False).status_code == 200
+            return httpx.get(f"{platform.url}{QUIET}", trust_env=False, timeout=30).status_code == 200
         except httpx.TransportError:
             return False
 
-    within(30, "there is room again", served)
+    within(60, "there is room again", served)
     assert all(count == 0 for pod, count in platform.restarts().items() if pod.startswith("edge-"))

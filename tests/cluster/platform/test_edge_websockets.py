@@ -3,16 +3,16 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from tests.cluster.platform import edge
-from tests.cluster.platform.conftest import Platform
+from tests.cluster.platform.conftest import Platform, pinned
 from tests.stream import following
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
@@ -22,13 +22,20 @@ ORDINARY_SECONDS = 60
 STREAM = "ticker:BTC-USD"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_replica(platform: Platform) -> Iterator[None]:
+    """An autoscaler that takes a replica away ends its connections, too."""
+    with pinned(platform, 1):
+        yield
+
+
 @asynccontextmanager
 async def _stream(platform: Platform, **options: Any) -> AsyncIterator[ClientConnection]:
-    async with connect(platform.stream, proxy=None, open_timeout=10, **options) as client:
+    async with connect(platform.stream, proxy=None, open_timeout=30, **options) as client:
         yield client
 
 
-async def _receive(client: ClientConnection, kind: str, seconds: float = 20) -> dict[str, Any]:
+async def _receive(client: ClientConnection, kind: str, seconds: float = 30) -> dict[str, Any]:
     async with asyncio.timeout(seconds):
         while True:
             message: dict[str, Any] = json.loads(await client.recv())
@@ -41,7 +48,7 @@ async def test_a_client_that_says_nothing_stays_connected(platform: Platform) ->
     context = edge.trusting(edge.authority(platform))
     async with (
         _stream(platform, ping_interval=None) as plain,
-        connect(secure, ssl=context, proxy=None, ping_interval=None) as encrypted,
+        connect(secure, ssl=context, proxy=None, open_timeout=30, ping_interval=None) as encrypted,
     ):
         quiet_until = time.monotonic() + ORDINARY_SECONDS + 15
         clients = (plain, encrypted)
@@ -68,7 +75,7 @@ async def test_a_bad_message_ends_that_client_alone(
         before = neighbour.ticks
         async with _stream(platform) as client:
             await client.send(message, text=True)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 # Ends with the connection, however it was closed.
                 with suppress(ConnectionClosed):
                     async for _ in client:
@@ -95,13 +102,13 @@ class _Resuming:
     async def run(self, url: str) -> None:
         while True:
             try:
-                async with connect(url, proxy=None, open_timeout=5) as client:
+                async with connect(url, proxy=None, open_timeout=30) as client:
                     await client.send(json.dumps(self._subscribe()))
                     async for message in client:
                         self._take(json.loads(message))
             except ConnectionClosed:
                 pass
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError, InvalidHandshake):
                 await asyncio.sleep(0.2)
                 continue
             self.codes.append(client.close_code)

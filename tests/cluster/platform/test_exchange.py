@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from infra.errors import TradestackError
 from tests.cluster.platform.bus import events, payloads
 from tests.cluster.platform.conftest import Platform
 from tests.stream import following
@@ -39,7 +40,7 @@ def price(platform: Platform) -> str:
 
 
 def ticker(platform: Platform) -> dict[str, Any]:
-    answer = httpx.get(f"{platform.url}/api/market/tickers/BTC-USD", trust_env=False)
+    answer = httpx.get(f"{platform.url}/api/market/tickers/BTC-USD", trust_env=False, timeout=30)
     found: dict[str, Any] = answer.json()
     return found
 
@@ -77,7 +78,7 @@ def test_an_order_becomes_a_trade_that_is_settled(
     bought = buyer.place("buy", price, "0.01")
     assert (bought["status"], Decimal(bought["filled"])) == ("filled", Decimal("0.01"))
 
-    within(20, "both sides are settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
+    within(60, "the trade is settled", lambda: buyer.balance("BTC") == (Decimal("0.01"), 0))
     assert seller.balance("BTC") == (Decimal("0.99"), 0)
     paid, got = Decimal(FUNDS) - buyer.balance("USD")[0], seller.balance("USD")[0]
     notional = Decimal(price) * Decimal("0.01")
@@ -85,8 +86,8 @@ def test_an_order_becomes_a_trade_that_is_settled(
     assert notional < paid < notional * Decimal("1.01")
     assert notional * Decimal("0.99") < got < notional
     for client, placed, quantity in ((seller, sold, "-0.01"), (buyer, bought, "0.01")):
-        within(20, "the history has it", partial(is_filled, client, placed["order_id"]))
-        within(20, "there is a position", partial(client.call, "GET", "/api/portfolio/positions"))
+        within(60, "the history has it", partial(is_filled, client, placed["order_id"]))
+        within(60, "there is a position", partial(client.call, "GET", "/api/portfolio/positions"))
         found = client.call("GET", "/api/portfolio/positions/BTC-USD")
         assert (Decimal(found["quantity"]), found["trades"]) == (Decimal(quantity), 1)
     books_balance(back_office)
@@ -109,7 +110,7 @@ def test_an_order_becomes_a_trade_that_is_settled(
             and users <= {item["user"] for item in payloads(found, "SendConfirmation")}
         )
 
-    within(60, "the events are on the bus", told)
+    within(180, "the events are on the bus", told)
 
 
 def test_a_withdrawal_goes_from_its_request_to_its_end(platform: Platform, back_office: Client) -> None:
@@ -130,13 +131,15 @@ def test_a_withdrawal_goes_from_its_request_to_its_end(platform: Platform, back_
     def told() -> bool:
         found = events(platform, "wallet-events", "notification-events")
         mine = [item for item in payloads(found, "WithdrawalChanged") if item["withdrawal_id"] == body["id"]]
+        # What was published may be published again.
+        states = dict.fromkeys(item["state"] for item in mine)
         return (
-            [item["state"] for item in mine] == ["requested", "approved", "sent", "settled"]
+            list(states) == ["requested", "approved", "sent", "settled"]
             and user.user_id in {item["account"] for item in payloads(found, "FundsWithdrawn")}
             and user.user_id in {item["user"] for item in payloads(found, "SendConfirmation")}
         )
 
-    within(60, "the events are on the bus", told)
+    within(180, "the events are on the bus", told)
 
 
 def test_without_a_second_factor_nothing_leaves(platform: Platform, back_office: Client) -> None:
@@ -228,7 +231,11 @@ def leaders(platform: Platform) -> list[str]:
     for pod in platform.pods("trading-system", "matching-engine"):
         name = pod["metadata"]["name"]
         if all(each["ready"] for each in pod["status"].get("containerStatuses", [{"ready": False}])):
-            told = platform.cluster.kubectl("exec", name, "-n", "trading-system", "--", "python", "-c", code)
+            place = ("exec", name, "-n", "trading-system", "--", "python", "-c", code)
+            try:
+                told = platform.cluster.kubectl(*place)
+            except TradestackError:
+                continue  # gone meanwhile
             found += [name] if "\nmatching_leader 1.0" in told else []
     return found
 
@@ -236,14 +243,14 @@ def leaders(platform: Platform) -> list[str]:
 def test_an_order_that_was_acknowledged_outlives_the_leader(
     platform: Platform, back_office: Client, flow: Flow
 ) -> None:
-    within(30, "orders flow", lambda: len(flow.acknowledged) >= 20)
-    (leader,) = leaders(platform)
+    within(60, "orders flow", lambda: len(flow.acknowledged) >= 20)
+    (leader,) = within(60, "one leads", lambda: found if len(found := leaders(platform)) == 1 else None)
     before = len(flow.acknowledged)
     platform.cluster.kubectl("delete", "pod", leader, "-n", "trading-system", "--grace-period=0", "--force")
-    within(60, "orders flow again", lambda: len(flow.acknowledged) >= before + 20)
+    within(120, "orders flow again", lambda: len(flow.acknowledged) >= before + 20)
     client, acknowledged = flow.client, dict(flow.acknowledged)
     within(
-        30,
+        120,
         "the history has the newest",
         lambda: order(client, list(acknowledged.values())[-1]).get("status") == "open",
     )
@@ -251,5 +258,5 @@ def test_an_order_that_was_acknowledged_outlives_the_leader(
     assert {name: (item["client_order_id"], item["status"]) for name, item in kept.items()} == {
         name: (name, "open") for name in acknowledged
     }
-    assert leader not in within(60, "somebody leads", lambda: leaders(platform))
+    assert leader not in within(120, "somebody leads", lambda: leaders(platform))
     books_balance(back_office)

@@ -30,17 +30,17 @@ async def kill(platform: Platform, namespace: str, name: str) -> None:
 async def test_a_killed_pod_costs_a_client_at_most_a_snapshot(platform: Platform, role: str) -> None:
     async with following(platform.stream) as client:
         await kill(platform, "trading-system", role)
-        await prices_resume(client, 30)
-        await until(f"{role} is ready", lambda: ready(platform, "trading-system", role), 90)
-        await prices_resume(client, 30)
+        await prices_resume(client, 90)
+        await until(f"{role} is ready", lambda: ready(platform, "trading-system", role), 180)
+        await prices_resume(client, 90)
 
 
 async def test_prices_resume_after_kafka_returns(platform: Platform) -> None:
     before = platform.restarts()
     async with following(platform.stream) as client:
         await kill(platform, "trading-data", "kafka")
-        await until("kafka is ready", lambda: ready(platform, "trading-data", "kafka"), 120)
-        await prices_resume(client, 60)
+        await until("kafka is ready", lambda: ready(platform, "trading-data", "kafka"), 300)
+        await prices_resume(client, 120)
     after = platform.restarts()
     assert {name: after[name] for name in before if name in after} == {
         name: count for name, count in before.items() if name in after

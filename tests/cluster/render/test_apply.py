@@ -45,7 +45,7 @@ def test_apply_creates_then_changes_nothing_then_only_what_differs(
         [objects.namespace(), objects.config("a", x="1"), objects.config("b"), objects.deployment("d")]
     )
     assert render.apply(plan, target, QUIET).counts == {"created": 4}
-    render.wait_ready(plan, target, QUIET, 60)
+    render.wait_ready(plan, target, QUIET, 180)
     before = _versions(cluster)
     again = render.apply(plan, target, QUIET)
     assert again.counts == {"unchanged": 4}
@@ -84,7 +84,7 @@ def test_a_job_whose_template_changed_runs_again(
         assert _actions(result)[f"Job task in {NAMESPACE}"] == (
             "created" if word == "first" else "configured"
         )
-        render.wait_ready(plan, target, QUIET, 60)
+        render.wait_ready(plan, target, QUIET, 180)
         assert cluster.kubectl("logs", "job/task", "-n", NAMESPACE).strip() == word
 
 
@@ -96,11 +96,11 @@ def test_a_stateful_set_that_must_be_made_anew_keeps_its_pod(
 
     first = plan_of([objects.namespace(), objects.stateful_set("s", "1Mi")])
     render.apply(first, target, QUIET)
-    render.wait_ready(first, target, QUIET, 90)
+    render.wait_ready(first, target, QUIET, 180)
     before = pod()
     larger = plan_of([objects.namespace(), objects.stateful_set("s", "2Mi")])
     assert _actions(render.apply(larger, target, QUIET))[f"StatefulSet s in {NAMESPACE}"] == "configured"
-    render.wait_ready(larger, target, QUIET, 90)
+    render.wait_ready(larger, target, QUIET, 180)
     assert pod() == before
 
 
@@ -147,21 +147,27 @@ def test_an_image_that_is_not_there_is_given_up_at_once(target: Any, objects: An
 
 
 def test_a_pod_that_fits_nowhere_is_explained_in_the_scheduler_s_words(
-    target: Any, objects: Any, plan_of: PlanOf
+    cluster: Cluster, target: Any, objects: Any, plan_of: PlanOf, eventually: Callable[..., None]
 ) -> None:
     plan = plan_of([objects.namespace(), objects.deployment("d", resources={"requests": {"cpu": "1000"}})])
     render.apply(plan, target, QUIET)
+    said = ("get", "pods", "-n", NAMESPACE, "-o=jsonpath={.items[*].status.conditions[*].message}")
+    eventually(lambda: "Insufficient cpu" in cluster.kubectl(*said))
     with pytest.raises(TradestackError, match=r"not ready after 5 s:(?s:.*)Insufficient cpu"):
         render.wait_ready(plan, target, QUIET, 5)
 
 
-def test_a_crash_loop_tells_its_last_words(target: Any, objects: Any, plan_of: PlanOf) -> None:
+def test_a_crash_loop_tells_its_last_words(
+    cluster: Cluster, target: Any, objects: Any, plan_of: PlanOf, eventually: Callable[..., None]
+) -> None:
     command = ["sh", "-c", "echo no such table: prices; exit 3"]
     probe = {"exec": {"command": ["false"]}}
     image = catalog.reference("base")
     crashing = objects.deployment("d", image=image, command=command, readinessProbe=probe)
     plan = plan_of([objects.namespace(), crashing])
     render.apply(plan, target, QUIET)
+    restarts = "-o=jsonpath={.items[*].status.containerStatuses[*].restartCount}"
+    eventually(lambda: cluster.kubectl("get", "pods", "-n", NAMESPACE, restarts) not in ("", "0"))
     with pytest.raises(TradestackError, match="no such table: prices"):
         render.wait_ready(plan, target, QUIET, 10)
     found = render.status(plan, target)
