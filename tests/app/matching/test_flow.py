@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from app.events.envelope import Envelope
 from app.events.matching import MatchingOutput, TradeMade
+from app.events.models import StreamPositionRow
 from app.instruments import INSTRUMENTS
 from app.kit.bus import Bus, Subscription
 from app.kit.runtime import retrying
@@ -307,6 +309,7 @@ async def test_a_restart_forgets_nothing(backing: dict[str, Any], tmp_path: Path
         command = before.order("ben", "sell", 5)
         first = await before.submit(command)
         await before.hear_all()
+        await order_has_read(before)
     async with trading(tmp_path, "order", **backing) as after:
         assert await after.submit(command) == first.model_copy(update={"repeated": True})
         buy = await after.place("anna", "buy", 5, client_order_id="new")
@@ -316,3 +319,16 @@ async def test_a_restart_forgets_nothing(backing: dict[str, Any], tmp_path: Path
         known = {change.sequence: change for output in before.heard for change in output.changes}
         again = [c for output in after.heard for c in output.changes if c.sequence in known]
         assert again == [known[change.sequence] for change in again]
+
+
+async def order_has_read(market: Market) -> None:
+    """Wait until the role `order` has all that was heard: a bus in memory is gone with its process."""
+    read = select(StreamPositionRow.sequence).where(
+        StreamPositionRow.consumer == "order", StreamPositionRow.symbol == SYMBOL
+    )
+    async with asyncio.timeout(SECONDS):
+        while True:
+            async with market.platform.backends.database.transaction(read_only=True) as session:
+                if (await session.scalar(read) or 0) >= market.sequences[-1]:
+                    return
+            await asyncio.sleep(0.02)
