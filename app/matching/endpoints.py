@@ -116,13 +116,25 @@ def create_engine(runtime: Runtime, marks: Marks, settings: MatchingSettings) ->
     return Engine(parts, tell)
 
 
+class _Server(web.HttpServer):
+    """Ends when what this replica leads is handed over: before that its workers go on."""
+
+    engine: Engine
+
+    async def drain(self, seconds: float) -> None:
+        """See `Server`."""
+        await super().drain(seconds)
+        await asyncio.wait((asyncio.ensure_future(self.engine.ended()),), timeout=seconds)
+
+
 async def serve(runtime: Runtime) -> None:
     """Run the role."""
     backends = runtime.backends
     marks = Marks(backends.bus, backends.cache)
     settings = MatchingSettings.load()
     engine = create_engine(runtime, marks, settings)
-    server = web.HttpServer(runtime, create_app(runtime, engine))
+    server = _Server(runtime, create_app(runtime, engine))
+    server.engine = engine
 
     engine_task: asyncio.Task[None] | None = None
 

@@ -41,6 +41,8 @@ class Engine:
         """Set once this replica leads or has seen a leader."""
         self._term: Term | None = None
         self._leader: Holder | None = None
+        self._free = asyncio.Event()
+        self._free.set()
 
     @property
     def lease(self) -> Lease:
@@ -136,6 +138,7 @@ class Engine:
                 self._tell(not waits, "no leader" if waits else "")
                 await _pause(stopping, _STANDBY_SECONDS)
                 continue
+            self._free.clear()
             try:
                 await self._lead(token, stopping)
             finally:
@@ -143,7 +146,12 @@ class Engine:
                 metrics.leader.set(0)
                 with suppress(Unavailable):
                     await lease.release(token)
+                self._free.set()
             await _pause(stopping, _AGAIN_SECONDS)
+
+    async def ended(self) -> None:
+        """Return when this replica does not lead."""
+        await self._free.wait()
 
     async def _lead(self, token: int, stopping: asyncio.Event) -> None:
         self._tell(False, "recovering")

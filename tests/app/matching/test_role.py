@@ -4,13 +4,34 @@ import asyncio
 from pathlib import Path
 
 import httpx
+import pytest
 
 from app.instruments import INSTRUMENTS
+from app.matching.term import Term
 from app.matching_client.client import MatchingClient
 from app.matching_client.commands import Place
 from tests.app.platform import running
 
 ROLE = "matching-engine"
+
+
+async def test_a_leader_that_is_stopped_brings_its_term_to_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+    snapshot = Term.snapshot
+
+    async def slowly(term: Term) -> None:
+        await asyncio.sleep(0.3)
+        await snapshot(term)
+        kept.append(term.token)
+
+    async with running(tmp_path, ROLE) as platform:
+        monkeypatch.setattr(Term, "snapshot", slowly)
+    assert kept == [1]
+    async with running(tmp_path, ROLE) as platform:
+        assert "matching_leader 1.0" in (await platform.get(ROLE, "/metrics")).text
+    assert kept == [1, 2]
 
 
 async def test_the_role_answers_other_roles(tmp_path: Path) -> None:
