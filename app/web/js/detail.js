@@ -53,11 +53,11 @@ export class Detail {
     if (!this.#instrument) return;
     const asked = ++this.#asked;
     const symbol = encodeURIComponent(this.#instrument.symbol);
-    const answer = await fetch(`/api/market/candles/${symbol}?interval=${this.#interval}&limit=${LIMIT}`).catch(() => null);
-    if (asked !== this.#asked || !answer?.ok) return;
-    const { candles } = await answer.json();
-    if (asked !== this.#asked) return;
-    this.#candles = candles.map(({ start, open, high, low, close, volume }) => ({
+    const found = await fetch(`/api/market/candles/${symbol}?interval=${this.#interval}&limit=${LIMIT}`)
+      .then((answer) => (answer.ok ? answer.json() : null))
+      .catch(() => null);
+    if (asked !== this.#asked || !found) return;
+    this.#candles = found.candles.map(({ start, open, high, low, close, volume }) => ({
       time: Date.parse(start),
       open: Number(open),
       high: Number(high),
