@@ -156,8 +156,8 @@ async def test_the_command_over_a_feed(tmp_path: Path, monkeypatch: pytest.Monke
         assert document["figures"]["opened"] == 50
         assert document["latency_ms"]["count"] > 100
         assert document["figures"]["gaps_told"] == document["figures"]["gaps_untold"] == 0
-        options = ("--connections", "1", "--seconds", "60", "--count", "1", "--json")
-        code, out, _ = await tradestack("ws", url, "--symbols", "NO-SUCH", *options)
+        until_one = ("--connections", "1", "--seconds", "60", "--count", "1", "--json")
+        code, out, _ = await tradestack("ws", url, "--symbols", "NO-SUCH", *until_one)
         assert code == 1
         assert json.loads(out)["failures"] == {"refused: unknown-symbol": 1}
 
