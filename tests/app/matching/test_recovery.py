@@ -194,6 +194,7 @@ async def test_a_crash_between_commit_and_answer_keeps_the_order(machine: Machin
         await asyncio.wait((died, asked), return_when=asyncio.FIRST_COMPLETED)
         committed = len(await machine.batches()) > batches
         was_answered = asked.done()
+        fate.died.set()  # where it was answered first, it dies now
         died.cancel()
         await bury(machine, task)
         await asyncio.gather(asked, return_exceptions=True)
