@@ -10,10 +10,7 @@ import httpx
 import pytest
 
 from app.events.envelope import Envelope
-from app.gateway import proxy
-from app.kit import auth, upstream
 from app.kit.bus import Record
-from app.matching_client import client
 from app.wallet.deposits import Deposit
 from app.wallet.service import Wallet
 from app.wallet.settings import WalletSettings
@@ -27,21 +24,14 @@ from infra.loadtest.users import Users, read_tokens
 from infra.servers.process import free_port
 from tests.app.auth.issuer import publishing
 from tests.app.orders.orders import ANN, BOB
+from tests.app.patience import patience
 from tests.app.platform import Platform, running
 from tests.app.ticks import tick
 from tests.infra.test_loadtest import tradestack
 
+__all__ = ["patience"]
+
 PASSWORD = "correct horse battery staple 9"
-
-
-@pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All roles share this process: when it pauses, none shall give up on another one, or on its leader."""
-    monkeypatch.setattr(client, "RETRY_SECONDS", 60.0)
-    monkeypatch.setattr(client, "_CONNECT_SECONDS", 60.0)
-    monkeypatch.setattr(proxy, "_TIMEOUT", httpx.Timeout(60.0))
-    monkeypatch.setattr(auth, "role_client", lambda _: upstream.role_client(60.0))
-    monkeypatch.setenv("APP_MATCHING_LEASE_SECONDS", "60")
 
 
 async def publish(platform: Platform, *seqs: int, symbol: str = "BTC-USD") -> None:
@@ -162,7 +152,6 @@ async def test_the_command_over_a_feed(tmp_path: Path, monkeypatch: pytest.Monke
         assert json.loads(out)["failures"] == {"refused: unknown-symbol": 1}
 
 
-@pytest.mark.usefixtures("patience")
 async def test_orders_are_placed_and_refusals_are_failures(tmp_path: Path) -> None:
     names = ("order", "matching-engine", "wallet", "gateway")
     async with running(tmp_path, *names) as platform, publishing(platform.addresses) as issuer:
