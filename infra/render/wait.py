@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from infra.errors import TradestackError
 from infra.plan.model import Plan
@@ -13,6 +14,8 @@ from infra.render.workloads import Snapshot, Workload, observe, pods_of
 
 _POLL_SECONDS = 1.5
 _LOG_LINES = 8
+_LOG_GONE = "unable to retrieve container logs for "
+"""The kubelet's whole answer for a container that has been removed meanwhile; not an error to kubectl."""
 _TROUBLE_PATIENCE_SECONDS = 30
 _ESTIMATE_SECONDS = 45
 
@@ -103,11 +106,13 @@ class _Watch:
         place = ("--namespace", reason.namespace)
         if reason.state in {"Running", "CrashLoopBackOff", "Error", "OOMKilled"} and reason.container:
             logs = ("logs", reason.pod, *place, f"--container={reason.container}", f"--tail={_LOG_LINES}")
-            for previous in (("--previous",), ()) if reason.restarts else ((),):
-                try:
-                    return self._kubectl(*logs, *previous).splitlines()
-                except CommandFailed:
-                    continue
+            # A container that runs again says in the log of the one before it why that one ended.
+            orders = (("--previous",), ()) if reason.state == "Running" else ((), ("--previous",))
+            for previous in orders:
+                with suppress(CommandFailed):
+                    words = self._kubectl(*logs, *previous)
+                    if words and not words.startswith(_LOG_GONE):
+                        return words.splitlines()
             return []
         events = self._kubectl.list("events", *place, "--sort-by=.lastTimestamp")
         about = {reason.pod, *reason.claims}

@@ -91,4 +91,4 @@ class Bus(Protocol):
         """
 
     async def close(self) -> None:
-        """Send what is pending and disconnect."""
+        """Close what is still subscribed, send what is pending and disconnect."""

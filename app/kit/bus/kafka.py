@@ -55,10 +55,14 @@ class _KafkaSubscription(Subscription):
     """A consumer in a thread of its own: one hop for a batch is a fraction of what the library's asyncio
     client costs with several."""
 
-    def __init__(self, config: dict[str, Any], group: str | None) -> None:
+    def __init__(
+        self, config: dict[str, Any], group: str | None, subscriptions: "set[_KafkaSubscription]"
+    ) -> None:
         self._thread = ThreadPoolExecutor(1, "kafka-consumer")
         self._consumer = Consumer(config)
         self._group = group
+        self._subscriptions = subscriptions
+        subscriptions.add(self)
         self._told: set[str] = set()
         self._measuring = asyncio.create_task(self._measure())
 
@@ -108,6 +112,7 @@ class _KafkaSubscription(Subscription):
             raise Unavailable("kafka", error) from error
 
     async def close(self) -> None:
+        self._subscriptions.discard(self)
         self._measuring.cancel()
         try:
             await self.call(lambda consumer: consumer.close())
@@ -188,6 +193,7 @@ class KafkaBus(Bus):
             **(security or {}),
         }
         self._producer: Producer | None = None
+        self._subscriptions: set[_KafkaSubscription] = set()
 
     def _config(self, **extra: Any) -> dict[str, Any]:
         named = {key.replace("_", "."): value for key, value in extra.items()}
@@ -264,12 +270,14 @@ class KafkaBus(Bus):
                 _, place.offset = consumer.get_watermark_offsets(place, timeout=_ANSWER_SECONDS)
             consumer.assign(places)
 
-        subscription = _KafkaSubscription(config, group)
+        subscription = _KafkaSubscription(config, group, self._subscriptions)
         try:
             await subscription.call(join)
-        except (KafkaException, Unavailable) as error:
+        except BaseException as error:
             await subscription.close()
-            raise error if isinstance(error, Unavailable) else Unavailable("kafka", error) from error
+            if isinstance(error, KafkaException):
+                raise Unavailable("kafka", error) from error
+            raise
         return subscription
 
     async def ensure(self, topics: Sequence[Topic]) -> None:
@@ -326,6 +334,9 @@ class KafkaBus(Bus):
 
     async def close(self) -> None:
         """See `Bus`."""
+        # A consumer that is collected while its group moves waits for ever, and holds the whole process.
+        for subscription in tuple(self._subscriptions):
+            await subscription.close()
         if self._producer is not None:
             producer, self._producer = self._producer, None
             producer.purge()
