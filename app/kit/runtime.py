@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -149,11 +150,19 @@ class Runtime:
         """Base URL of another role."""
         return self.directory.get(role) or self.settings.upstream(role)
 
-    async def serve(self, server: Server, *workers: Worker, prepare: Worker | None = None) -> None:
+    async def serve(
+        self,
+        server: Server,
+        *workers: Worker,
+        prepare: Worker | None = None,
+        handed_over: Worker | None = None,
+    ) -> None:
         """Listen, wait for the needs, prepare, run the workers; when told to stop, drain and return.
 
         Liveness answers from the first moment and depends on nothing; readiness follows the needs and
-        `prepare`, which is tried again for as long as it raises Unavailable.
+        `prepare`, which is tried again for as long as it raises Unavailable. `handed_over` returns when what
+        this replica leads is in order for the next leader: the workers go on until then, for as long at most
+        as the role may drain.
         """
         structlog.contextvars.bind_contextvars(role=self.role.name)
         self.directory[self.role.name] = url = await server.start()
@@ -168,6 +177,10 @@ class Runtime:
             self._set_ready(False, "draining")
             stop.cancel()
             await server.drain(self.role.drain_seconds)
+            if handed_over is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self.role.drain_seconds):
+                        await handed_over()
             self._ending = True
             work.cancel()
             _, stuck = await asyncio.wait((work,), timeout=_CANCEL_SECONDS)

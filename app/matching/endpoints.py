@@ -116,26 +116,12 @@ def create_engine(runtime: Runtime, marks: Marks, settings: MatchingSettings) ->
     return Engine(parts, tell)
 
 
-class _Server(web.HttpServer):
-    """Ends when what this replica leads is handed over: before that its workers go on."""
-
-    engine: Engine
-
-    async def drain(self, seconds: float) -> None:
-        """See `Server`."""
-        await super().drain(seconds)
-        await asyncio.wait((asyncio.ensure_future(self.engine.ended()),), timeout=seconds)
-
-
 async def serve(runtime: Runtime) -> None:
     """Run the role."""
     backends = runtime.backends
     marks = Marks(backends.bus, backends.cache)
     settings = MatchingSettings.load()
     engine = create_engine(runtime, marks, settings)
-    server = _Server(runtime, create_app(runtime, engine))
-    server.engine = engine
-
     engine_task: asyncio.Task[None] | None = None
 
     def started() -> asyncio.Task[None]:
@@ -156,7 +142,8 @@ async def serve(runtime: Runtime) -> None:
     async def lead() -> None:
         await started()
 
-    await runtime.serve(server, lead, marks.follow, prepare=prepare)
+    server = web.HttpServer(runtime, create_app(runtime, engine))
+    await runtime.serve(server, lead, marks.follow, prepare=prepare, handed_over=engine.ended)
 
 
 def _address(runtime: Runtime) -> str:

@@ -164,17 +164,6 @@ async def _always() -> None:
     """A collector that is alone may always go on."""
 
 
-class _Server(web.HttpServer):
-    """Goes on answering probes until what this replica leads is handed over."""
-
-    candidate: Candidate
-
-    async def drain(self, seconds: float) -> None:
-        """See `Server`."""
-        await asyncio.wait((asyncio.ensure_future(self.candidate.ended()),), timeout=seconds)
-        await super().drain(seconds)
-
-
 async def serve(runtime: Runtime) -> None:
     """Run the role."""
     settings = CollectorSettings.load()
@@ -182,13 +171,12 @@ async def serve(runtime: Runtime) -> None:
     lead = Lead(runtime)
     lease = Lease(backends.database, LEASE, f"http://{socket.gethostname()}"[:200], settings.lease_seconds)
     candidate = Candidate(lease, backends.cache, settings.lease_seconds, lead.run, lead.finish)
-    server = _Server(runtime, web.create_app(runtime))
-    server.candidate = candidate
 
     async def stand() -> None:
         await candidate.run(runtime.stopping)
 
-    await runtime.serve(server, stand)
+    server = web.HttpServer(runtime, web.create_app(runtime))
+    await runtime.serve(server, stand, handed_over=candidate.ended)
 
 
 class Lead:

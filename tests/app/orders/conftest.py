@@ -91,22 +91,24 @@ async def orders(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         bus = request.getfixturevalue("kafka").url
     settings = Settings.load(database_url=database, bus_url=bus, host="127.0.0.1", port=0)
     backends = Backends(settings)
-    await schema.to(backends.database)
-    await backends.bus.ensure([family.topic for family in FAMILIES.values()])
-    runtime = Runtime(ROLES["order"], settings, backends)
-    engine = FakeEngine(runtime)
-    async with publishing(runtime.directory) as issuer:
-        task = asyncio.create_task(serve(runtime, lambda _: engine))  # type: ignore[arg-type, return-value]
-        ready = asyncio.create_task(runtime.became_ready.wait())
-        async with asyncio.timeout(30):
-            await asyncio.wait((ready, task), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if task.done():
-            task.result()
-        url = runtime.directory["order"]
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
-            yield Orders(client, runtime, engine, issuer, task)
-        runtime.stopping.set()
-        async with asyncio.timeout(SECONDS):
-            await task
-    await backends.close()
+    try:
+        await schema.to(backends.database)
+        await backends.bus.ensure([family.topic for family in FAMILIES.values()])
+        runtime = Runtime(ROLES["order"], settings, backends)
+        engine = FakeEngine(runtime)
+        async with publishing(runtime.directory) as issuer:
+            task = asyncio.create_task(serve(runtime, lambda _: engine))  # type: ignore[arg-type, return-value]
+            ready = asyncio.create_task(runtime.became_ready.wait())
+            async with asyncio.timeout(30):
+                await asyncio.wait((ready, task), return_when=asyncio.FIRST_COMPLETED)
+            ready.cancel()
+            if task.done():
+                task.result()
+            url = runtime.directory["order"]
+            async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=30) as client:
+                yield Orders(client, runtime, engine, issuer, task)
+            runtime.stopping.set()
+            async with asyncio.timeout(SECONDS):
+                await task
+    finally:
+        await backends.close()
