@@ -1,7 +1,7 @@
 """The Pulumi command line, where it is installed, through Pulumi's Automation API.
 
-`local` needs no login: its state is a directory and its passphrase a file, both in the user's state
-directory. Other stacks are deployed from the checkout, with the back end that the user is logged in to.
+`local` needs no login: its state is a directory and its passphrase a file, both in the folder of its cluster.
+Other stacks are deployed from the checkout, with the back end that the user is logged in to.
 """
 
 import secrets
@@ -14,7 +14,7 @@ from pulumi.automation import EngineEvent, LocalWorkspaceOptions, Stack, create_
 from pulumi.automation.errors import CommandError
 
 from infra.errors import TradestackError
-from infra.paths import REPOSITORY, state_dir
+from infra.paths import REPOSITORY
 from infra.progress import Step
 
 _SALT = "encryptionsalt"
@@ -56,6 +56,7 @@ class Engine:
 
         `overrides` are configuration keys with their namespace that take the place of the stack file's.
         """
+        self._local = local
         directory, environment = REPOSITORY, {"PULUMI_SKIP_UPDATE_CHECK": "true"}
         if local is not None:
             directory = local
@@ -88,6 +89,8 @@ class Engine:
             self._stack.destroy(on_event=_show(step), color="never", target=target)
         except CommandError as error:
             raise TradestackError(f"pulumi destroy failed:\n{error}") from error
+        if self._local is not None and volumes:
+            shutil.rmtree(self._local)
 
     def _without_data(self) -> list[str]:
         """URNs of everything that data in volumes does not need."""
@@ -102,9 +105,12 @@ class Engine:
         return [item["urn"] for item in resources if item["urn"] not in kept]
 
 
-def local_state(cluster: str, stack: str) -> Path:
-    """Directory of the engine's state for a local stack on the cluster of that name."""
-    return state_dir() / "pulumi" / cluster / stack
+def local_state(cluster: Path, stack: str) -> Path:
+    """Directory of the engine's state for a local stack; it goes with `cluster`, the folder of its cluster.
+
+    It is there from the engine's first `up` of the stack to the end of its complete `destroy`.
+    """
+    return cluster / "pulumi" / stack
 
 
 def local_environment(directory: Path) -> dict[str, str]:

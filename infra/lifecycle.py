@@ -88,9 +88,10 @@ def up_local(
     Raises:
         TradestackError: bad settings, a machine that lacks something, or workloads that do not become ready.
     """
+    _require_engine_of(stack, target)
     prepare(stack, target, steps, settings)
     plan = _plan(stack, target, settings)
-    if engine.find() is None:
+    if not _is_the_engines(stack, target, plan):
         result = render.apply(plan, target, steps)
         changes = result.counts
         for change in result.changes:
@@ -106,8 +107,10 @@ def up_local(
 def down_local(stack: str, target: Target, steps: Steps, *, volumes: bool) -> None:
     """Remove what `up` made, and only that; data in volumes stays unless `volumes`."""
     if target.exists:
-        if engine.find() is None:
-            render.delete(_plan(stack, target), target, steps, volumes=volumes)
+        _require_engine_of(stack, target)
+        plan = _plan(stack, target)
+        if not _is_the_engines(stack, target, plan):
+            render.delete(plan, target, steps, volumes=volumes)
         else:
             with steps.step("pulumi destroy", estimate_s=60) as step:
                 _engine(stack, target).destroy(step, volumes=volumes)
@@ -115,8 +118,8 @@ def down_local(stack: str, target: Target, steps: Steps, *, volumes: bool) -> No
 
 
 def holds_data(stack: str, target: Target) -> bool:
-    """Whether volumes of `stack` exist on `target`."""
-    return target.exists and render.holds_data(_plan(stack, target), target)
+    """Whether removing `stack` from `target` with its volumes would delete data."""
+    return target.holds_data or (target.exists and render.holds_data(_plan(stack, target), target))
 
 
 def status(stack: str, target: Target) -> dict[str, Any]:
@@ -149,8 +152,20 @@ def _plan(stack: str, target: Target, settings: Mapping[str, str] = _NONE) -> Pl
     return run(stack, overrides={**_overrides(target), **settings})
 
 
+def _require_engine_of(stack: str, target: Target) -> None:
+    if engine.local_state(target.state, stack).exists():
+        engine.require(stack)
+
+
+def _is_the_engines(stack: str, target: Target, plan: Plan) -> bool:
+    """Whether the engine is to be used: it cannot take over what was applied without it."""
+    if engine.local_state(target.state, stack).exists():
+        return True
+    return engine.find() is not None and not render.is_applied(plan, target)
+
+
 def _engine(stack: str, target: Target, settings: Mapping[str, str] = _NONE) -> engine.Engine:
-    directory = engine.local_state(target.name, stack)
+    directory = engine.local_state(target.state, stack)
     return engine.Engine(stack, local=directory, overrides={**_overrides(target), **settings})
 
 

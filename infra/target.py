@@ -64,6 +64,11 @@ class Target(ABC):
     def exists(self) -> bool:
         """Whether there is a running cluster to talk to."""
 
+    @property
+    def holds_data(self) -> bool:
+        """Whether `stop` would delete data of volumes, also while nothing runs."""
+        return False
+
 
 class EmbeddedTarget(Target):
     """The embedded single-node cluster."""
@@ -112,6 +117,11 @@ class EmbeddedTarget(Target):
     @override
     def exists(self) -> bool:
         return self.cluster.status().ready
+
+    @property
+    @override
+    def holds_data(self) -> bool:
+        return self.cluster.instance.holds_data
 
 
 class NamedTarget(Target):

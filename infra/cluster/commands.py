@@ -41,9 +41,9 @@ def down(
     from infra.cluster.cluster import Cluster
 
     cluster = Cluster(name)
-    volumes = cluster.instance.volumes
-    if purge and not yes and volumes.is_dir() and any(volumes.iterdir()):
-        typer.confirm(f"Delete cluster {name!r} with the volumes in {volumes}?", abort=True)
+    instance = cluster.instance
+    if purge and not yes and instance.holds_data:
+        typer.confirm(f"Delete cluster {name!r} with the volumes in {instance.volumes}?", abort=True)
     with Steps().step(f"Stop cluster {name}", estimate_s=15):
         cluster.down(purge=purge)
 

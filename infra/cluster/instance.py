@@ -81,6 +81,11 @@ class Instance:
         return self.state / "volumes"
 
     @property
+    def holds_data(self) -> bool:
+        """Whether there are persistent volumes, whether the cluster runs or not."""
+        return self.volumes.is_dir() and any(self.volumes.iterdir())
+
+    @property
     def bin(self) -> Path:
         """Links by which the multi-call binary is called."""
         return self.state / "bin"

@@ -44,9 +44,14 @@ def name(plan: Plan) -> str:
     return f"{plan.project}-{plan.stack}"
 
 
+def exists(plan: Plan, kubectl: Kubectl) -> bool:
+    """Whether the parent is there: from the first apply to the end of a complete removal."""
+    return _parent(plan, kubectl) is not None
+
+
 def ensure(plan: Plan, kubectl: Kubectl) -> None:
     """Make the parent and its kind where they are missing."""
-    if _parent(plan, kubectl) is not None:
+    if exists(plan, kubectl):
         return
     kubectl("apply", "--server-side", f"--field-manager={_MANAGER}", "-f", "-", stdin=as_list([_DEFINITION]))
     kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{_RESOURCE}")
@@ -95,7 +100,7 @@ def prune(kubectl: Kubectl, stale: Sequence[Mapping[str, Any]]) -> None:
 
 def remove(plan: Plan, kubectl: Kubectl) -> None:
     """Remove the parent, and its kind with the last one."""
-    if _parent(plan, kubectl) is None:
+    if not exists(plan, kubectl):
         return
     kubectl("delete", _RESOURCE, name(plan), "--ignore-not-found")
     if not kubectl.list(_RESOURCE):

@@ -10,6 +10,7 @@ from infra.progress import Step, Steps
 from infra.render import applyset
 from infra.render.apply import ApplyResult, Change
 from infra.render.kubectl import Kubectl, Target, as_list, bare, text_of
+from infra.render.objects import objects
 from infra.render.workloads import OWNED
 
 _STARTS_PODS = frozenset(
@@ -59,9 +60,10 @@ def delete(plan: Plan, target: Target, steps: Steps, *, volumes: bool) -> ApplyR
 
 
 def holds_data(plan: Plan, target: Target) -> bool:
-    """Whether the stack has volumes in the cluster."""
+    """Whether the stack has volumes in the cluster, whoever applied it."""
     kubectl = Kubectl(target)
-    return bool(_claims(kubectl, _namespaces(_members(plan, kubectl))))
+    planned = [item.name for item in objects(plan) if item.kind == "Namespace"]
+    return bool(_claims(kubectl, [*planned, *_namespaces(_members(plan, kubectl))]))
 
 
 def _members(plan: Plan, kubectl: Kubectl) -> list[Reference]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from infra.plan.model import Plan, masked
+from infra.render import applyset
 from infra.render.kubectl import Kubectl, Target
 from infra.render.workloads import observe
 
@@ -25,3 +26,8 @@ def status(plan: Plan, target: Target) -> dict[str, Any]:
             for workload in snapshot.workloads
         ],
     }
+
+
+def is_applied(plan: Plan, target: Target) -> bool:
+    """Whether the cluster has the stack from `apply`, in whole or in part."""
+    return applyset.exists(plan, Kubectl(target))

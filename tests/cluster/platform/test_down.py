@@ -32,9 +32,13 @@ def passwords(platform: Platform) -> dict[str, str]:
     return found
 
 
-def test_volumes_are_asked_about_first(platform: Platform) -> None:
+def refused(platform: Platform) -> None:
     done = tradestack("down", "local", "--volumes", cluster=platform.cluster.name, expect=1, answer="n\n")
     assert "with the data in its volumes" in done.stdout + done.stderr
+
+
+def test_volumes_are_asked_about_first(platform: Platform) -> None:
+    refused(platform)
     assert platform.pods("trading-system", "gateway")
 
 
@@ -44,6 +48,7 @@ def test_data_survives_down_and_up(platform: Platform) -> None:
     assert before
     tradestack("down", "local", cluster=platform.cluster.name)
     assert not platform.cluster.status().running
+    refused(platform)
     platform.cluster.up(Steps())
     assert platform.get("configmap", "somebody-elses", "-n", "default")
     assert platform.get("deployments,statefulsets", "-n", "trading-data")["items"] == []

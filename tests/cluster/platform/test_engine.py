@@ -16,7 +16,7 @@ pytestmark = [
 
 
 def test_refresh_shows_no_drift(platform: Platform) -> None:
-    directory = engine.local_state(platform.cluster.name, "local")
+    directory = engine.local_state(platform.cluster.instance.state, "local")
     environment = engine.local_environment(directory)
     stack = select_stack("local", work_dir=str(directory), opts=LocalWorkspaceOptions(env_vars=environment))
     assert set(stack.refresh(expect_no_changes=True).summary.resource_changes or {}) == {"same"}

@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import shutil
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -101,6 +104,18 @@ def test_a_second_up_changes_nothing(platform: Platform) -> None:
     }
     assert set(json.loads(done.stdout)["changes"]) <= {"unchanged", "same"}, done.stderr
     assert "no changes" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("pulumi") is not None, reason="the engine made the platform")
+def test_what_was_made_without_the_engine_goes_on_without_it(
+    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = tmp_path / "pulumi"
+    engine.write_text("#!/bin/sh\nexit 1\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = tradestack("up", "local", "--json", cluster=platform.cluster.name)
+    assert set(json.loads(done.stdout)["changes"]) == {"unchanged"}
 
 
 def test_secrets_are_nowhere_in_plain_text(platform: Platform) -> None:
