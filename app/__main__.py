@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument(
         "roles", nargs="+", metavar="ROLE", choices=[*ROLES, "all"], help=", ".join([*ROLES, "all"])
     )
-    run.add_argument("--port", type=int, default=8080, help="public port of `all` (default 8080)")
+    run.add_argument("--port", type=int, help="public port of `all` (default APP_PORT, else 8080)")
     run.add_argument("--data", help="directory of the database of `all` (default: a temporary one)")
 
     commands.add_parser("roles", help="list the roles")

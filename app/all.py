@@ -15,9 +15,10 @@ from app.kit.settings import Settings
 from app.roles import ROLES
 
 
-async def run_all(port: int, data: str | None) -> None:
+async def run_all(port: int | None, data: str | None) -> None:
     """Run every role until SIGTERM or SIGINT; prints the address when it is up.
 
+    `port` is the public one; without it that of APP_PORT, else 8080.
     Roles that take their work from a queue in the cloud are left out, and so are jobs. `data` is the
     directory that keeps the database; without it a temporary one is used.
     """
@@ -43,8 +44,11 @@ async def run_all(port: int, data: str | None) -> None:
             if not role.ends and role.queue is None
         ]
         public = next(runtime for runtime in runtimes if runtime.role.name == "gateway")
-        public.settings = Settings.load(host=os.environ.get("APP_HOST", "127.0.0.1"), port=port)
-        announcer = asyncio.create_task(_announce(runtimes, f"http://localhost:{port}"))
+        if port is None and "APP_PORT" not in os.environ:
+            port = 8080
+        chosen = {} if port is None else {"port": port}
+        public.settings = Settings.load(host=os.environ.get("APP_HOST", "127.0.0.1"), **chosen)
+        announcer = asyncio.create_task(_announce(runtimes, f"http://localhost:{public.settings.port}"))
         try:
             await process.run(runtimes, backends)
         finally:

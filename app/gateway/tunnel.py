@@ -7,6 +7,7 @@ frame can be put in between two frames when the upstream dies or this process en
 
 import asyncio
 import random
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote
@@ -27,6 +28,21 @@ _DRAIN_SPREAD = 2.0
 """Seconds over which clients are closed at the end of the process."""
 _HIGH_WATER = 64 * 1024
 _REFUSALS = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
+_WORDS: Mapping[int, tuple[str, str, dict[str, str]]] = {
+    400: ("bad-request", "This is no handshake of a WebSocket.", {}),
+    426: (
+        "upgrade-required",
+        "Version 13 of the protocol is spoken here.",
+        {"sec-websocket-version": "13", "upgrade": "websocket"},
+    ),
+    429: (
+        "too-many-connections",
+        "No more connections are open for one client; close another one first.",
+        {"retry-after": "10"},
+    ),
+    503: ("not-ready", "It starts or ends just now.", {"retry-after": "1"}),
+}
+"""Status of the upstream's refusal → code, text and headers of ours."""
 SERVICE_RESTART = b"\x88\x11" + (1012).to_bytes(2) + b"service restart"
 """A close frame with code 1012: come back."""
 _CLOSE_OPCODE = 0x8
@@ -218,10 +234,14 @@ class Tunnel(asyncio.Protocol):
         if self._client is None:
             return
         body = problem.document()
-        self._client.write(
-            b"HTTP/1.1 %d \r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-            % (problem.status, MEDIA_TYPE.encode(), len(body), body)
-        )
+        headers = {
+            **problem.headers,
+            "content-type": MEDIA_TYPE,
+            "content-length": len(body),
+            "connection": "close",
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self._client.write(f"HTTP/1.1 {problem.status} \r\n{head}\r\n".encode() + body)
         self._client.close()
 
     def from_upstream(self, data: bytes) -> None:
@@ -245,7 +265,8 @@ class Tunnel(asyncio.Protocol):
         """Tell the client, in own words: the upstream's connection must not be used any further."""
         self._answered.set()
         told = status if status in _REFUSALS else HTTPStatus.BAD_GATEWAY
-        self._refuse(Problem(told, "websocket-refused", "No WebSocket is served here now."))
+        code, text, headers = _WORDS.get(told, ("websocket-refused", "No WebSocket is served here now.", {}))
+        self._refuse(Problem(told, code, text, headers=headers))
         if self._upstream is not None and self._upstream.transport is not None:
             self._upstream.transport.abort()
 

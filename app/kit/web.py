@@ -47,6 +47,8 @@ def create_app(runtime: Runtime, *routers: APIRouter) -> FastAPI:
         summary=runtime.role.summary,
         docs_url=None,
         redoc_url=None,
+        # A redirect would name the scheme and host of the hop before: behind TLS, plain HTTP.
+        redirect_slashes=False,
     )
     app.state.runtime = runtime
     for router in routers:

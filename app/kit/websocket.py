@@ -1,10 +1,14 @@
 """Reading what WebSocket clients send: frames put together into messages, within bounds."""
 
 import asyncio
+import logging
 from typing import cast
 
 from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport
 
+LOGGER = logging.getLogger("picows.server")
+"""For the library's servers; that a stranger breaks the protocol is no error of ours."""
+LOGGER.addFilter(lambda record: not record.msg.startswith("WS parser error"))
 _DATA = frozenset({WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION})
 
 

@@ -154,11 +154,12 @@ class CandlePage(BaseModel):
     interval: Interval
     candles: list[CandleView]
     previous: datetime | None = Field(
-        description="Give it as `end` to get the page before; null when there is nothing before."
+        description="Give it as `end` to get the page before; null when there is nothing before, or, "
+        "paging backward, nothing from `start` on."
     )
     next: datetime | None = Field(
         description="Give it as `start`, with `direction=forward`, to get the page after; null when there is "
-        "nothing after yet."
+        "nothing after yet, or, paging forward, nothing from `end` on."
     )
     as_of: PlaceView | None = Field(
         description="The last tick that the newest candle of the symbol counts; null while none was counted."

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import random
 import socket
 import time
@@ -30,7 +29,7 @@ from app.kit.auth import LEEWAY_SECONDS, Authenticator, Method, Principal
 from app.kit.problems import MEDIA_TYPE, Problem
 from app.kit.runtime import Runtime
 from app.kit.web import HttpServer
-from app.kit.websocket import MessageReader, Refused, close_code
+from app.kit.websocket import LOGGER, MessageReader, Refused, close_code
 from app.orders.conversation import Conversation, encoded
 from app.orders.service import Trading
 from app.orders.stream import Executions
@@ -187,7 +186,7 @@ class _Upgraded(asyncio.BufferedProtocol):
             None,
             False,
             server.accept,
-            logging.getLogger("picows.server"),
+            LOGGER,
             True,
             5.0,
             True,

@@ -49,7 +49,7 @@ _dropped_overflow = dropped.labels("overflow")
 class Session:
     """The private side of a connection that is logged in; see `executions.Session`, `portfolio.Session`."""
 
-    __slots__ = ("_connection", "ahead", "expires", "private", "resumed", "user_id")
+    __slots__ = ("_connection", "ahead", "expires", "private", "resumed", "trusted_until", "user_id")
 
     def __init__(self, connection: "Connection", user_id: str) -> None:
         self._connection = connection
@@ -58,6 +58,8 @@ class Session:
         """By the clock of the loop."""
         self.private: set[str] = set()
         self.ahead: dict[str, dict[str, int]] = {}
+        self.trusted_until = 0.0
+        """What is in `ahead`, by the clock of the loop: no replica is further by more than a heartbeat."""
         self.resumed = False
 
     @property
@@ -161,6 +163,8 @@ class Connection(WSListener):
         else:
             beat = private if self.session is not None else public
             self.client.write(_PING if self.client.slow else beat + _PING)
+            if self.session is not None and self.session.ahead and now >= self.session.trusted_until:
+                self._server.executions.distrust(self.session)
             if self.ends and not self.leaving and now >= self.ends:
                 self.leaving, self.ends = True, now + _LEAVING_SECONDS
                 self.client.write(_RECONNECT)
@@ -278,13 +282,14 @@ class Connection(WSListener):
         for channel, positions in asked.positions.items():
             if recovered[channel]:
                 session.resumed = True
+                heartbeat = self._server.settings.heartbeat_seconds
+                session.trusted_until = asyncio.get_running_loop().time() + heartbeat
                 for data in missed[channel]:
                     self.push(data)
-                session.ahead[channel] = {
-                    symbol: sequence
-                    for symbol, sequence in positions.items()
-                    if sequence > self._server.executions.positions.get(symbol, 0)
-                }
+                reached = self._server.executions.positions
+                further = {symbol: at for symbol, at in positions.items() if at > reached.get(symbol, 0)}
+                if further:
+                    session.ahead[channel] = further
             elif channel != PORTFOLIO:
                 self.push(frame({"type": "resync", "reason": "not-recovered", "stream": channel}))
         if self.session is not session:

@@ -130,9 +130,15 @@ class Executions:
         self._rings.clear()
         self._tell("stream-interrupted")
 
+    def distrust(self, session: Session) -> None:
+        """Tell a session of every place of its that nothing has come up to: the exchange was never there."""
+        claimed = [place for ahead in session.ahead.values() for place in ahead.items()]
+        session.ahead.clear()
+        for symbol in sorted({symbol for symbol, place in claimed if place > self.positions.get(symbol, 0)}):
+            session.push(_resync("gap", symbol))
+
     def _tell(self, reason: str, symbol: str | None = None, *, resumed: bool = False) -> None:
-        message = {"type": "resync", "reason": reason} | ({} if symbol is None else {"symbol": symbol})
-        data = frame(message)
+        data = _resync(reason, symbol)
         for sessions in tuple(self._sessions.values()):
             for session in tuple(sessions):
                 if not session.private.isdisjoint((ORDERS, FILLS)) and (session.resumed or not resumed):
@@ -157,6 +163,10 @@ class Executions:
                 for _, message in told(output, position, (owner,)):
                     if channel in _channels_of(message):
                         yield _frame(channel, message)
+
+
+def _resync(reason: str, symbol: str | None) -> bytes:
+    return frame({"type": "resync", "reason": reason} | ({} if symbol is None else {"symbol": symbol}))
 
 
 def _channels_of(message: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """The WebSocket server of the price stream, with the probes on the same port."""
 
 import asyncio
-import logging
 import random
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ from app.kit.auth import Authenticator
 from app.kit.problems import MEDIA_TYPE, Problem
 from app.kit.runtime import Runtime, Server
 from app.kit.web import listen
+from app.kit.websocket import LOGGER
 from app.price_service.endpoints import _MAX_MESSAGE, Connection
 from app.price_service.executions import Executions
 from app.price_service.frames import frame
@@ -78,7 +78,7 @@ class _Protocol(WSProtocol):  # type: ignore[misc]
             None,
             False,
             self._door,
-            logging.getLogger("picows.server"),
+            LOGGER,
             True,
             _HANDSHAKE_SECONDS,
             # Its own pings would cost each connection a task; `Connection.visit` sends them.

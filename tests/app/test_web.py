@@ -53,6 +53,7 @@ async def test_instruments_tickers_and_candles(tmp_path: Path) -> None:
         ("/api/market/tickers/NOPE", 404, "unknown-symbol"),
         ("/api/market/tickers/BTC-USD", 404, "no-price"),
         ("/api/market/nothing", 404, "not-found"),
+        ("/api/market/instruments/", 404, "not-found"),
         ("/api/market/candles/BTC-USD?interval=7m", 422, "invalid-request"),
         ("/api/market/candles/BTC-USD?limit=0", 422, "invalid-request"),
         ("/api/market/candles/BTC-USD?limit=1001", 422, "invalid-request"),

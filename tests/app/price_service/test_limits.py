@@ -112,15 +112,16 @@ async def test_connections_of_one_address_are_bounded(
                         continue
 
 
-async def test_another_version_of_the_protocol_is_told_which_one_is_spoken(tmp_path: Path) -> None:
-    async with running(tmp_path, "price-service") as platform:
+@pytest.mark.parametrize("role", ["price-service", "gateway"])
+async def test_another_version_of_the_protocol_is_told_which_one_is_spoken(tmp_path: Path, role: str) -> None:
+    async with running(tmp_path, "price-service", "gateway") as platform:
         handshake = {
             "Upgrade": "websocket",
             "Connection": "Upgrade",
             "Sec-WebSocket-Version": "8",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
         }
-        async with httpx.AsyncClient(trust_env=False, base_url=platform.url("price-service")) as http:
+        async with httpx.AsyncClient(trust_env=False, base_url=platform.url(role)) as http:
             response = await http.get("/ws", headers=handshake)
         assert (response.status_code, response.headers["sec-websocket-version"]) == (426, "13")
         assert response.json()["code"] == "upgrade-required"

@@ -162,6 +162,23 @@ async def test_a_user_who_moves_gets_what_was_missed(tmp_path: Path, monkeypatch
             assert (await hear(after))["sequence"] == 6
 
 
+async def test_a_place_that_the_exchange_never_reached_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_HEARTBEAT_SECONDS", "0.1")
+    async with platform_of(tmp_path) as (platform, issuer), client(platform) as back:
+        await log_in(back, issuer)
+        await decided(platform, entries(1, 1))
+        while (await hear(back, "heartbeat"))["positions"] != {"BTC-USD": 1}:
+            pass
+        resume = {"orders": {"positions": {"BTC-USD": 1_000_000}}}
+        told = await answer(back, "subscribe", channels=["orders"], resume=resume)
+        assert told["recovered"] == {"orders": True}, "another replica may be further"
+        assert await hear(back, "resync") == {"type": "resync", "reason": "gap", "symbol": "BTC-USD"}
+        await decided(platform, output([accepted(2)]))
+        assert (await hear(back, "order"))["sequence"] == 2
+
+
 async def test_a_replica_that_has_just_begun_says_that_orders_are_to_be_read_anew(tmp_path: Path) -> None:
     async with platform_of(tmp_path) as (platform, issuer), client(platform) as back:
         await log_in(back, issuer)
