@@ -134,7 +134,8 @@ class Executions:
         """Tell a session of every place of its that nothing has come up to: the exchange was never there."""
         claimed = [place for ahead in session.ahead.values() for place in ahead.items()]
         session.ahead.clear()
-        for symbol in sorted({symbol for symbol, place in claimed if place > self.positions.get(symbol, 0)}):
+        reached = self.positions
+        for symbol in sorted({symbol for symbol, place in claimed if place > reached.get(symbol, 0)}):
             session.push(_resync("gap", symbol))
 
     def _tell(self, reason: str, symbol: str | None = None, *, resumed: bool = False) -> None:
